@@ -1,0 +1,40 @@
+"""Land-cover maps and polygons from whole optical + SAR scenes.
+
+Every command of ``geoasanet --help`` is one typed function here, working on paths, raising
+:class:`GeoASANetError` and returning a small frozen result. Names are imported when first used, so ``import
+geoasanet`` is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from geoasanet.classes import ClassSchema
+    from geoasanet.errors import GeoASANetError
+    from geoasanet.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from geoasanet.models.registry import create_model
+
+_HOMES = {
+    "Checkpoint": "geoasanet.models.checkpoint",
+    "ClassSchema": "geoasanet.classes",
+    "GeoASANetError": "geoasanet.errors",
+    "create_model": "geoasanet.models.registry",
+    "load_checkpoint": "geoasanet.models.checkpoint",
+    "save_checkpoint": "geoasanet.models.checkpoint",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'geoasanet' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The command line: builds a configuration, calls one tool, prints its result."""

@@ -1,0 +1,1 @@
+"""Georeferenced rasters: reading scenes, writing maps, making polygons. Nothing here imports torch."""

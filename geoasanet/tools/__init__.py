@@ -1,0 +1,1 @@
+"""One module per command: the work itself, as typed functions on paths."""
