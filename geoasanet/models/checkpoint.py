@@ -1,0 +1,233 @@
+"""Checkpoints: weights plus all it takes to use them, in one ``.safetensors`` file.
+
+Loading never executes code from the file: it holds tensors and one JSON text. Sizes are compared on a network without
+memory before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import geoasanet
+from geoasanet.bands import InputBands
+from geoasanet.classes import ClassSchema
+from geoasanet.errors import CheckpointError, ModelError, OutputError
+from geoasanet.files import atomic_output
+from geoasanet.models.header import (
+    FORMAT,
+    METADATA_KEY,
+    CheckpointHeader,
+    check_fit,
+    read_checkpoint_header,
+)
+from geoasanet.models.network import Architecture, Network
+from geoasanet.models.registry import create_model
+
+__all__ = ["Checkpoint", "CheckpointHeader", "load_checkpoint", "read_checkpoint_header", "save_checkpoint"]
+
+Dtype = Literal["fp32", "fp16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A network with all it takes to use it."""
+
+    model: Network
+    """The network, float32, in evaluation mode."""
+    classes: ClassSchema
+    """Classes of its output channels."""
+    bands: InputBands
+    """Bands and statistics of its inputs."""
+    window_size: int
+    """Side of the window that it was trained on, pixels."""
+    name: str
+    """Registry name of the network."""
+    arguments: Mapping[str, Any]
+    """Arguments that built it."""
+    training: Mapping[str, Any]
+    """Summary of its training; may be empty."""
+    version: str
+    """Version of geoasanet that wrote the file."""
+    sha256: str
+    """Hash of the file, hexadecimal."""
+    path: Path
+    """The file."""
+
+
+def save_checkpoint(
+    path: str | Path,
+    model: nn.Module,
+    *,
+    classes: ClassSchema,
+    bands: InputBands,
+    window_size: int,
+    training: Mapping[str, Any] | None = None,
+    dtype: Dtype = "fp32",
+) -> None:
+    """Write a checkpoint; it appears under its name only when whole, and replaces what was there.
+
+    Args:
+        path: Where, by custom ``*.safetensors``.
+        model: A network from :func:`geoasanet.create_model`, also wrapped by DDP or ``torch.compile``.
+        classes: One class per output channel.
+        bands: Bands and statistics of both inputs.
+        window_size: Side of the window that it was trained on, pixels.
+        training: JSON-serialisable summary.
+        dtype: ``"fp16"`` stores floating-point weights in half the space; they load as float32 again.
+
+    Raises:
+        CheckpointError: If classes or bands do not fit the network, or weights are not finite in ``dtype``.
+        ModelError: If the network was not made by :func:`geoasanet.create_model`.
+        OutputError: If the file cannot be written.
+    """
+    path = Path(path)
+    network = unwrap(model)
+    architecture: Architecture = network.architecture
+    check_fit(architecture.arguments, classes, bands)
+    description = {
+        "format": FORMAT,
+        "version": geoasanet.__version__,
+        "name": architecture.name,
+        "arguments": architecture.arguments,
+        "classes": classes.to_dict(),
+        "bands": bands.to_dict(),
+        "window_size": window_size,
+        "training": dict(training or {}),
+    }
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in network.state_dict().items():
+        kept = tensor.detach().to("cpu")
+        if kept.is_floating_point():
+            kept = kept.to(DTYPES[dtype])
+        if not _is_finite(kept):
+            raise CheckpointError(
+                f"Checkpoint {path} was not written: {name} holds NaN, infinity or what {dtype} cannot hold."
+            )
+        tensors[name] = kept.contiguous().clone()
+    try:
+        text = json.dumps(description, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"The training summary for {path} is not plain JSON ({error}).") from error
+    try:
+        with atomic_output(path) as temporary:
+            save_file(tensors, temporary, {METADATA_KEY: text})
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"Checkpoint {path} cannot be written ({error}).") from error
+
+
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
+    """Return the checkpoint at ``path`` with its network on ``device``, in evaluation mode.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, not written by geoasanet, of an unknown format, describes a
+            network that cannot be built, or its tensors do not fit that network or are not finite.
+    """
+    path = Path(path)
+    header = read_checkpoint_header(path)
+    model = _empty_model(header)
+    tensors = _read_tensors(header)
+    model.load_state_dict(tensors, assign=True)
+    return Checkpoint(
+        model=model.to(device).eval(),
+        classes=header.classes,
+        bands=header.bands,
+        window_size=header.window_size,
+        name=header.name,
+        arguments=header.arguments,
+        training=header.training,
+        version=header.version,
+        sha256=_sha256(path),
+        path=path,
+    )
+
+
+def unwrap(model: nn.Module) -> Network:
+    """Return the network inside DDP and ``torch.compile`` wrappers.
+
+    Raises:
+        ModelError: If there is none that :func:`geoasanet.create_model` made.
+    """
+    inner: Any = model
+    while not isinstance(inner, Network):
+        inner = getattr(inner, "_orig_mod", None) or getattr(inner, "module", None)
+        if inner is None:
+            break
+    if not isinstance(inner, Network) or not hasattr(inner, "architecture"):
+        raise ModelError(
+            f"A {type(model).__name__} cannot be saved as a checkpoint: how it was built is not known.",
+            "Build it with geoasanet.create_model.",
+        )
+    return inner
+
+
+def _empty_model(header: CheckpointHeader) -> Network:
+    """Return the described network without memory, after comparing every tensor's name and shape."""
+    arguments = dict(header.arguments)
+    try:
+        with torch.device("meta"):
+            model = create_model(header.name, **arguments)
+    except (ModelError, TypeError) as error:
+        raise CheckpointError(
+            f"Checkpoint {header.path} describes a network that cannot be built: {error}",
+            "A newer version of geoasanet may know it.",
+        ) from error
+    needed = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    problems = [
+        *(f"{name} is missing" for name in needed if name not in header.shapes),
+        *(f"{name} is unexpected" for name in header.shapes if name not in needed),
+        *(
+            f"{name} has shape {list(shape)}, {list(needed[name])} is needed"
+            for name, shape in header.shapes.items()
+            if name in needed and shape != needed[name]
+        ),
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(
+            f"The tensors in checkpoint {header.path} are not those of its network: "
+            f"{'; '.join(problems[:3])}{more}.",
+            "Fetch or make it again.",
+        )
+    return model
+
+
+def _read_tensors(header: CheckpointHeader) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    try:
+        with safe_open(header.path, framework="pt") as file:
+            for name in header.shapes:
+                tensor: Tensor = file.get_tensor(name)
+                if not _is_finite(tensor):
+                    raise CheckpointError(
+                        f"Tensor {name} in checkpoint {header.path} holds NaN or infinity.",
+                        "Its training diverged or the file is damaged; use another.",
+                    )
+                # A copy of its own: the file may be replaced while the network is in use.
+                tensors[name] = tensor.to(
+                    torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True
+                )
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"Checkpoint {header.path} is damaged ({error}).", "Fetch or make it again."
+        ) from error
+    return tensors
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,101 @@
+"""ConvNeXt-V2 encoders of any size, run stage by stage.
+
+Blocks come from timm (Apache-2.0), architecture from "ConvNeXt V2" (Woo et al. 2023, arXiv 2301.00808). Letters in
+names: B batch, C channels, H and W height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from geoasanet.errors import ModelError
+from geoasanet.models.network import check_count
+
+EncoderSpec = str | Mapping[str, Sequence[int]]
+"""A timm name such as ``"convnextv2_tiny"``, or ``{"depths": [1, 1, 2, 1], "dims": [16, 32, 48, 64]}``."""
+
+STAGES = 4
+
+
+class ConvNeXtEncoder(nn.Module):
+    """Stem, four stages and the norm that follows each stage.
+
+    The caller runs the stages one by one, because fusion happens in between: ``x = encoder.stage(i, x)`` and, after
+    the exchange with the other sensor, ``x = encoder.norms[i](x)``.
+
+    Args:
+        spec: Which size.
+        in_channels: Number of input bands.
+        drop_path: Stochastic depth of the last block; grows linearly from 0 at the first.
+
+    Raises:
+        ModelError: If the size is unknown or impossible.
+    """
+
+    def __init__(self, spec: EncoderSpec, in_channels: int, drop_path: float = 0.0) -> None:
+        super().__init__()
+        from timm.layers import LayerNorm2d
+
+        trunk = build_trunk(spec, in_channels, drop_path)
+        self.stem: nn.Module = trunk.stem
+        self.stages: nn.Sequential = trunk.stages
+        self.dims: list[int] = [info["num_chs"] for info in trunk.feature_info]
+        self.norms = nn.ModuleList(LayerNorm2d(dim, eps=1e-6) for dim in self.dims)
+
+    def stage(self, index: int, x_BCHW: Tensor) -> Tensor:
+        """Return the output of stage ``index`` (0 to 3), at stride 4, 8, 16, 32; stage 0 begins with the stem."""
+        if index == 0:
+            x_BCHW = self.stem(x_BCHW)
+        result: Tensor = self.stages[index](x_BCHW)
+        return result
+
+
+def build_trunk(spec: EncoderSpec, in_channels: int, drop_path: float = 0.0) -> Any:
+    """Return timm's ``ConvNeXt`` without classifier.
+
+    Raises:
+        ModelError: If ``spec`` is unknown or impossible.
+    """
+    import timm
+    from timm.models.convnext import ConvNeXt
+
+    if isinstance(spec, str):
+        known = encoder_names()
+        if spec not in known:
+            raise ModelError(
+                f"Encoder {spec!r} is unknown.",
+                f"Known are {', '.join(known)}; or give depths and dims.",
+            )
+        return timm.create_model(spec, num_classes=0, in_chans=in_channels, drop_path_rate=drop_path)
+    depths, dims = _check_sizes(spec)
+    return ConvNeXt(
+        in_chans=in_channels,
+        num_classes=0,
+        depths=depths,
+        dims=dims,
+        use_grn=True,
+        ls_init_value=None,
+        drop_path_rate=drop_path,
+    )
+
+
+def encoder_names() -> list[str]:
+    """Return the ConvNeXt-V2 sizes that timm knows by name."""
+    import timm
+
+    return [str(name) for name in timm.list_models("convnextv2_*")]
+
+
+def _check_sizes(spec: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if not isinstance(spec, Mapping) or set(spec) != {"depths", "dims"}:
+        raise ModelError(f"An encoder is a timm name or {{'depths': […], 'dims': […]}}, found {spec!r}.")
+    sizes: list[tuple[int, ...]] = []
+    for key, largest in (("depths", 256), ("dims", 65536)):
+        values = spec[key]
+        if not isinstance(values, list | tuple) or len(values) != STAGES:
+            raise ModelError(f"Encoder {key} must be {STAGES} numbers, found {values!r}.")
+        sizes.append(tuple(check_count(f"Encoder {key}", value, largest) for value in values))
+    return sizes[0], sizes[1]

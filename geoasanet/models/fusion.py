@@ -1,0 +1,128 @@
+"""ASANet's two ways of joining the sensors: Semantic Focusing and Cascade Fusion.
+
+Both follow "ASANet: Asymmetric Semantic Aligning Network for RGB and SAR image land cover classification" (Zhang et
+al., ISPRS Journal of Photogrammetry and Remote Sensing 218, 2024) and give the numbers of its public code. Letters in
+names: B batch, C channels, H and W height and width; ``gate_BC11`` is one weight per channel.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from geoasanet.errors import ModelError
+
+
+class LocalBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that is meant to stay per device when others become ``SyncBatchNorm``, as in the original."""
+
+
+class SemanticFocusing(nn.Module):
+    """Strengthen in each sensor the channels in which it exceeds the other (SFM).
+
+    Args:
+        channels: Channels of both maps.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(32, channels // 16)
+        self.gate = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, channels, 1), nn.Sigmoid()
+        )
+
+    def forward(self, rgb_BCHW: Tensor, sar_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both maps, each plus itself times its gate, shapes unchanged.
+
+        The largest excess over the whole window decides: max(rgb − sar) for the one, max(sar − rgb) = −min(rgb − sar)
+        for the other, through the same gate.
+        """
+        difference_BCHW = rgb_BCHW - sar_BCHW
+        excess_rgb_BC11 = difference_BCHW.amax((2, 3), keepdim=True)
+        excess_sar_BC11 = -difference_BCHW.amin((2, 3), keepdim=True)
+        return rgb_BCHW * (1 + self.gate(excess_rgb_BC11)), sar_BCHW * (1 + self.gate(excess_sar_BC11))
+
+
+class NoFocusing(nn.Module):
+    """Leave both maps as they are: the ablation without SFM."""
+
+    def forward(self, rgb_BCHW: Tensor, sar_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the two maps."""
+        return rgb_BCHW, sar_BCHW
+
+
+class ChannelGate(nn.Module):
+    """One weight per channel from the pooled map: the perceptron inside Cascade Fusion.
+
+    Args:
+        channels: Channels in and out; four times as many in between.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = 4 * channels
+        self.expand = nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=False), LocalBatchNorm2d(hidden))
+        # On a pooled 1x1 map only the kernel's centre meets data.
+        self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.act = nn.ReLU6()
+        self.reduce = nn.Sequential(nn.Conv2d(hidden, channels, 1, bias=False), LocalBatchNorm2d(channels))
+        init_kaiming(self)
+
+    def forward(self, pooled_BC11: Tensor) -> Tensor:
+        """Return the gate before its sigmoid, in the shape of the input.
+
+        Raises:
+            ModelError: In training with one image, for which batch statistics of a pooled map do not exist.
+        """
+        if self.training and pooled_BC11.shape[0] == 1 and self.expand[1].training:
+            raise ModelError(
+                "Cascade fusion cannot train on a batch of one: its batch norms see one value per channel.",
+                "Use a batch size of at least 2 on every device.",
+            )
+        result: Tensor = self.reduce(self.act(self.depthwise(self.expand(pooled_BC11))))
+        return result
+
+
+class CascadeFusion(nn.Module):
+    """Fuse both maps: first weigh channels, then weigh pixels' channels against one another (CFM).
+
+    Args:
+        channels: Channels of both maps and of the result.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(2 * channels, channels, 1)
+        self.gate_rgb = ChannelGate(channels)
+        self.gate_sar = ChannelGate(channels)
+        self.remix = nn.Conv2d(2 * channels, channels, 1)
+        self.weigh_rgb = nn.Conv2d(channels, channels, 1)
+        self.weigh_sar = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, rgb_BCHW: Tensor, sar_BCHW: Tensor) -> Tensor:
+        """Return the fused map (B, C, H, W); softmax runs over channels, so values are about 1/C of the inputs'."""
+        pooled_BC11 = self.mix(torch.cat([rgb_BCHW, sar_BCHW], 1)).mean((2, 3), keepdim=True)
+        rgb_BCHW = rgb_BCHW * self.gate_rgb(pooled_BC11).sigmoid()
+        sar_BCHW = sar_BCHW * self.gate_sar(pooled_BC11).sigmoid()
+        mixed_BCHW = self.remix(torch.cat([rgb_BCHW, sar_BCHW], 1))
+        share_rgb_BCHW = self.weigh_rgb(mixed_BCHW).softmax(1)
+        share_sar_BCHW = self.weigh_sar(mixed_BCHW).softmax(1)
+        fused_BCHW: Tensor = rgb_BCHW * share_rgb_BCHW + sar_BCHW * share_sar_BCHW
+        return fused_BCHW
+
+
+class SumFusion(nn.Module):
+    """Add the two maps: the ablation without CFM."""
+
+    def forward(self, rgb_BCHW: Tensor, sar_BCHW: Tensor) -> Tensor:
+        """Return the sum."""
+        return rgb_BCHW + sar_BCHW
+
+
+def init_kaiming(module: nn.Module) -> None:
+    """Draw every convolution below ``module`` from a normal of variance 2 / fan-out and zero its bias."""
+    for child in module.modules():
+        if isinstance(child, nn.Conv2d):
+            nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)

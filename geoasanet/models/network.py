@@ -1,0 +1,98 @@
+"""What all networks share: the recipe they were built from, and the check of what they are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from geoasanet.errors import ModelError
+
+MIN_SIDE = 32
+"""Smallest height and width, in pixels, that leaves one pixel at the coarsest stride."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Name and arguments that build the same network again."""
+
+    name: str
+    """Registry name, for instance ``"asanet"``."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Every argument of :func:`geoasanet.models.registry.create_model` with its value, defaults included, weights
+    excluded; JSON-serialisable."""
+
+
+class Network(nn.Module):
+    """A network that maps an optical and a SAR image of the same ground to class logits.
+
+    In evaluation mode ``model(rgb, sar)`` gives logits (B, K, H, W); in training mode ``(logits, auxiliary logits)``,
+    both (B, K, H, W). Inputs are float tensors ``rgb`` (B, C, H, W) in the order red, green, blue and ``sar``
+    (B, S, H, W), normalised with the checkpoint's band statistics.
+    """
+
+    architecture: Architecture
+    """How the network was built; set by :func:`geoasanet.models.registry.create_model`."""
+    num_classes: int
+    """Number of classes K."""
+    in_channels: tuple[int, int]
+    """Bands of the optical and of the SAR image."""
+
+    def __init__(self, num_classes: int, in_channels: tuple[int, int]) -> None:
+        super().__init__()
+        self.num_classes = check_count("num_classes", num_classes, 255)
+        if not isinstance(in_channels, list | tuple) or len(in_channels) != 2:
+            raise ModelError(f"in_channels must be two numbers (optical, SAR), found {in_channels!r}.")
+        rgb_channels, sar_channels = in_channels
+        self.in_channels = (
+            check_count("in_channels[0]", rgb_channels, 1024),
+            check_count("in_channels[1]", sar_channels, 1024),
+        )
+
+    def check_inputs(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> None:
+        """Raise unless both images fit the network and each other.
+
+        Raises:
+            ModelError: If a band count is wrong, the two differ in batch or size, or a side is under 32 px.
+        """
+        for name, image, channels in (
+            ("rgb", rgb_BCHW, self.in_channels[0]),
+            ("sar", sar_BSHW, self.in_channels[1]),
+        ):
+            if image.ndim != 4 or image.shape[1] != channels:
+                raise ModelError(
+                    f"The network takes {name} as (batch, {channels}, height, width), found {tuple(image.shape)}."
+                )
+        if rgb_BCHW.shape[0] != sar_BSHW.shape[0] or rgb_BCHW.shape[2:] != sar_BSHW.shape[2:]:
+            raise ModelError(
+                f"rgb and sar must have the same batch and size, found {tuple(rgb_BCHW.shape)} and "
+                f"{tuple(sar_BSHW.shape)}."
+            )
+        if rgb_BCHW.shape[2] < MIN_SIDE or rgb_BCHW.shape[3] < MIN_SIDE:
+            raise ModelError(
+                f"Images must be at least {MIN_SIDE} px high and wide, found {tuple(rgb_BCHW.shape[2:])}.",
+                "Pad them.",
+            )
+
+
+def check_count(name: str, value: Any, largest: int, smallest: int = 1) -> int:
+    """Return ``value`` if it is a whole number in ``smallest..largest``.
+
+    Raises:
+        ModelError: If it is not; ``name`` says which argument.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= largest:
+        raise ModelError(f"{name} must be a whole number {smallest} to {largest}, found {value!r}.")
+    return value
+
+
+def check_fraction(name: str, value: Any) -> float:
+    """Return ``value`` if it is a number in ``[0, 1)``.
+
+    Raises:
+        ModelError: If it is not; ``name`` says which argument.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ModelError(f"{name} must be a number from 0 to below 1, found {value!r}.")
+    return float(value)
