@@ -1,0 +1,236 @@
+"""A scene: an optical and a SAR raster on one reference grid, each window read on demand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoasanet.errors import NoOverlapError
+from geoasanet.raster.grid import Grid
+from geoasanet.raster.source import RasterSource, default_bands
+from geoasanet.raster.warp import CoordinateMap, resample
+from geoasanet.sample import BoolArray, Sample
+from geoasanet.windows import Window
+
+_WARP_BLOCK = 1024
+
+PathLike = str | os.PathLike[str]
+
+
+class Layer(Protocol):
+    """A raster as it appears on the reference grid."""
+
+    source: RasterSource
+
+    def read(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
+        """Return pixels (bands, height, width) and validity (height, width) of a window of the reference grid."""
+
+
+class AlignedLayer:
+    """A raster whose pixels are pixels of the reference grid; read without resampling."""
+
+    def __init__(self, source: RasterSource, offset: tuple[int, int]) -> None:
+        self.source = source
+        self._offset = offset
+
+    def read(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
+        """Return the pixels of ``window`` in the raster's dtype, and their validity."""
+        row, col = window.row - self._offset[0], window.col - self._offset[1]
+        return self.source.read(Window(row, col, window.height, window.width))
+
+
+class WarpedLayer:
+    """A raster on another grid, resampled while it is read; see :mod:`geoasanet.raster.warp`."""
+
+    def __init__(self, source: RasterSource, grid: Grid) -> None:
+        self.source = source
+        self.coordinates = CoordinateMap(grid, source.grid, source.path)
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], BoolArray]:
+        """Return the pixels of ``window`` as float32, and their validity."""
+        data = np.zeros((len(self.source.bands), window.height, window.width), np.float32)
+        valid = np.zeros((window.height, window.width), bool)
+        for row in range(0, window.height, _WARP_BLOCK):
+            for col in range(0, window.width, _WARP_BLOCK):
+                height, width = min(_WARP_BLOCK, window.height - row), min(_WARP_BLOCK, window.width - col)
+                block = Window(window.row + row, window.col + col, height, width)
+                target = np.s_[row : row + height, col : col + width]
+                self._read_block(block, data[:, target[0], target[1]], valid[target])
+        return data, valid
+
+    def _read_block(self, block: Window, data: NDArray[np.float32], valid: BoolArray) -> None:
+        coordinates = self.coordinates
+        nodes = coordinates.nodes(block)
+        needed = coordinates.source_window(nodes)
+        if needed is None:
+            return
+        pixels, has_data = self.source.read(needed)
+        corner = (needed.row, needed.col)
+        resampled, ok = resample(
+            pixels, has_data, corner, nodes, coordinates.spacing, coordinates.shrink, block
+        )
+        data[:] = resampled
+        valid[:] = ok
+
+
+class Scene:
+    """An optical and a SAR raster over the same ground, on one reference grid.
+
+    The reference grid is the optical raster's own unless another is given. A raster on another grid (CRS,
+    resolution, rotation, offset) is warped while it is read; reading a window gives the same bits as slicing a
+    larger read.
+    """
+
+    def __init__(self, rgb: Layer, sar: Layer, grid: Grid) -> None:
+        self.rgb = rgb
+        self.sar = sar
+        self.grid = grid
+
+    @classmethod
+    def open(
+        cls,
+        rgb: PathLike,
+        sar: PathLike,
+        *,
+        rgb_bands: Sequence[int] | None = None,
+        sar_bands: Sequence[int] | None = None,
+        sar_count: int = 1,
+        grid: Grid | None = None,
+    ) -> Scene:
+        """Open both rasters.
+
+        Args:
+            rgb: Path, URL or GDAL virtual path of the optical raster.
+            sar: The same of the SAR raster.
+            rgb_bands: Band numbers (from 1) of red, green and blue; by colour interpretation, else 1, 2, 3.
+            sar_bands: Band numbers of the SAR raster; the first ``sar_count`` if None.
+            sar_count: SAR bands that are needed.
+            grid: Reference grid, if not the optical raster's own.
+
+        Raises:
+            SceneError: If a raster cannot be opened, lacks bands or georeference, or both do not overlap.
+        """
+        rgb_source = RasterSource(rgb, rgb_bands or default_bands(rgb, "RGB", 3), "RGB")
+        try:
+            sar_source = RasterSource(sar, sar_bands or default_bands(sar, "SAR", sar_count), "SAR")
+        except BaseException:
+            rgb_source.close()
+            raise
+        try:
+            reference = grid or rgb_source.grid
+            scene = cls(layer_on(reference, rgb_source), layer_on(reference, sar_source), reference)
+            scene._check_overlap()
+        except BaseException:
+            rgb_source.close()
+            sar_source.close()
+            raise
+        return scene
+
+    def close(self) -> None:
+        """Close both files."""
+        self.rgb.source.close()
+        self.sar.source.close()
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read(self, window: Window) -> Sample:
+        """Return both sensors over ``window`` of the reference grid, which may reach beyond it.
+
+        Raises:
+            SceneError: If a block of either file cannot be read.
+        """
+        rgb, rgb_valid = self.rgb.read(window)
+        sar, sar_valid = self.sar.read(window)
+        outside = _outside(window, self.grid.window)
+        if outside is not None:
+            for data, valid in ((rgb, rgb_valid), (sar, sar_valid)):
+                data[:, outside] = 0
+                valid[outside] = False
+        return Sample(window, rgb, sar, rgb_valid, sar_valid)
+
+    @property
+    def block_cache_bytes(self) -> int:
+        """GDAL block cache (bytes) that lets rows of windows be read with every block decoded once."""
+        need = 16 << 20
+        for layer in (self.rgb, self.sar):
+            rows = 1.2 if isinstance(layer, AlignedLayer) else 3
+            need += int(rows * layer.source.block_row_bytes)
+        return min(max(need, 48 << 20), 2 << 30)
+
+    def _check_overlap(self) -> None:
+        sar = self.sar
+        if isinstance(sar, AlignedLayer):
+            row, col = sar._offset
+            height, width = sar.source.grid.height, sar.source.grid.width
+            overlap = Window(row, col, height, width).intersection(self.grid.window) is not None
+        else:
+            assert isinstance(sar, WarpedLayer)
+            overlap = _touches(sar.coordinates)
+        if not overlap:
+            raise NoOverlapError(
+                f"RGB raster {self.rgb.source.path} ({_describe(self.grid)}) and SAR raster {sar.source.path} "
+                f"({_describe(sar.source.grid)}) do not overlap.",
+                "Check that both show the same place and that each has its own CRS assigned.",
+            )
+
+
+def layer_on(grid: Grid, source: RasterSource) -> Layer:
+    """Return ``source`` as it appears on ``grid``: as it is if the pixels coincide, else warped."""
+    offset = source.grid.offset_on(grid)
+    return WarpedLayer(source, grid) if offset is None else AlignedLayer(source, offset)
+
+
+def default_map_path(rgb: PathLike) -> Path:
+    """Return where ``predict`` writes by default: ``<stem of rgb>_landcover.tif`` in the current folder."""
+    name = str(rgb).rstrip("/").rsplit("/", 1)[-1].split("?", 1)[0]
+    return Path(f"{Path(name).stem or 'scene'}_landcover.tif")
+
+
+def _touches(coordinates: CoordinateMap, probes: int = 65) -> bool:
+    """Tell whether the target's pixels, probed on a lattice, reach the source's bounding window."""
+    rows = np.linspace(0, coordinates.target.height, probes)
+    cols = np.linspace(0, coordinates.target.width, probes)
+    source_rows, source_cols = coordinates.exact(*np.meshgrid(rows, cols, indexing="ij"))
+    finite = np.isfinite(source_rows) & np.isfinite(source_cols)
+    if not finite.any():
+        return False
+    source_rows, source_cols = source_rows[finite], source_cols[finite]
+    height, width = coordinates.source.height, coordinates.source.width
+    return bool(
+        source_rows.max() > 0
+        and source_cols.max() > 0
+        and source_rows.min() < height
+        and source_cols.min() < width
+    )
+
+
+def _outside(window: Window, area: Window) -> BoolArray | None:
+    inside = window.intersection(area)
+    if inside == window:
+        return None
+    outside = np.ones((window.height, window.width), bool)
+    if inside is not None:
+        outside[
+            inside.row - window.row : inside.row_stop - window.row,
+            inside.col - window.col : inside.col_stop - window.col,
+        ] = False
+    return outside
+
+
+def _describe(grid: Grid) -> str:
+    left, bottom, right, top = grid.bounds
+    name = grid.crs.to_string()
+    name = name if len(name) < 24 else (grid.crs.to_dict().get("proj") or "custom CRS")
+    return f"{name}, {left:.6g} {bottom:.6g} {right:.6g} {top:.6g}"

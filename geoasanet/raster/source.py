@@ -1,0 +1,245 @@
+"""One raster file, opened for reading pixels and their validity."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.windows import Window as RasterioWindow
+
+from geoasanet.errors import BandError, SceneError
+from geoasanet.raster.grid import Grid, grid_of
+from geoasanet.sample import BoolArray
+from geoasanet.windows import Window
+
+READ_OPTIONS = {
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "VSI_CACHE": "TRUE",
+}
+"""GDAL settings for reading; they matter for remote files."""
+
+
+class RasterSource:
+    """Bands of one raster, read by window; a handle belongs to one thread at a time.
+
+    Validity: a pixel has data where GDAL's masks (nodata value, alpha band, mask band) say so and every selected
+    band is finite. For a nodata value, optical convention holds for unsigned integer rasters (invalid only where all
+    selected bands hold it, since one dark band is no gap) and the strict one otherwise (invalid where any band does).
+
+    Args:
+        path: A path, URL or GDAL virtual path.
+        bands: Band numbers from 1.
+        role: What the raster is to the user, for messages: "RGB", "SAR", "map", …
+
+    Raises:
+        SceneError: If it cannot be opened.
+        BandError: If it lacks a band, or a band is complex.
+        GridError: If it has no CRS or transform.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], bands: Sequence[int], role: str = "raster") -> None:
+        self.path = str(path)
+        self.role = role
+        self.bands = tuple(bands)
+        self._dataset = open_dataset(self.path, role)
+        try:
+            self._check_bands()
+            self.grid: Grid = grid_of(self._dataset, self.path)
+        except BaseException:
+            self._dataset.close()
+            raise
+        self.dtype = np.result_type(*(np.dtype(self._dataset.dtypes[b - 1]) for b in self.bands))
+        flags = [self._dataset.mask_flag_enums[b - 1] for b in self.bands]
+        self._masked = any(MaskFlags.all_valid not in f for f in flags)
+        self._shared_mask = all(MaskFlags.per_dataset in f for f in flags)
+        any_band_suffices = self.dtype.kind == "u"
+        self._combine = np.logical_or.reduce if any_band_suffices else np.logical_and.reduce
+
+    def close(self) -> None:
+        """Close the file."""
+        self._dataset.close()
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """Rows and columns of the file's blocks."""
+        height, width = self._dataset.block_shapes[self.bands[0] - 1]
+        return int(height), int(width)
+
+    @property
+    def block_row_bytes(self) -> int:
+        """Bytes of one full-width row of decoded blocks of the bands that are read."""
+        height, _ = self.block_shape
+        count = self._dataset.count if self._dataset.profile.get("interleave") == "pixel" else len(self.bands)
+        return height * self.grid.width * int(self.dtype.itemsize) * count
+
+    def read(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
+        """Return the pixels of ``window`` and where they have data.
+
+        The window may reach beyond the raster; what lies outside is not valid. Pixels that are not valid are 0.
+
+        Returns:
+            Array of shape (bands, height, width) in :attr:`dtype`, and boolean array of shape (height, width).
+
+        Raises:
+            SceneError: If a block cannot be read.
+        """
+        data = np.zeros((len(self.bands), window.height, window.width), self.dtype)
+        valid = np.zeros((window.height, window.width), bool)
+        inside = window.intersection(self.grid.window)
+        if inside is None:
+            return data, valid
+        target = np.s_[
+            inside.row - window.row : inside.row_stop - window.row,
+            inside.col - window.col : inside.col_stop - window.col,
+        ]
+        pixels, has_data = self._read_inside(inside)
+        data[:, target[0], target[1]] = pixels
+        valid[target] = has_data
+        return data, valid
+
+    def read_overview(self, max_side: int) -> tuple[NDArray[Any], BoolArray]:
+        """Return the whole raster reduced (nearest neighbour) to at most ``max_side`` pixels a side, and validity."""
+        shrink = max(1.0, max(self.grid.height, self.grid.width) / max_side)
+        shape = max(1, round(self.grid.height / shrink)), max(1, round(self.grid.width / shrink))
+        return self._read_inside(self.grid.window, shape)
+
+    def _read_inside(self, window: Window, shape: tuple[int, int] | None = None) -> tuple[NDArray[Any], BoolArray]:
+        shape = shape or (window.height, window.width)
+        options: dict[str, Any] = {
+            "window": RasterioWindow(window.col, window.row, window.width, window.height),
+            "out_shape": (len(self.bands), *shape),
+            "resampling": Resampling.nearest,
+        }
+        with reading(self.path, self.role, window):
+            pixels = self._dataset.read(list(self.bands), out_dtype=self.dtype, **options)
+            valid = np.ones(shape, bool)
+            if self._masked:
+                if self._shared_mask:
+                    valid = self._dataset.read_masks(self.bands[0], **{**options, "out_shape": shape}) != 0
+                else:
+                    valid = self._combine(self._dataset.read_masks(list(self.bands), **options) != 0, axis=0)
+        if self.dtype.kind == "f":
+            valid &= np.isfinite(pixels).all(axis=0)
+        if not valid.all():
+            pixels[:, ~valid] = 0
+        return pixels, valid
+
+    def _check_bands(self) -> None:
+        count = self._dataset.count
+        missing = [b for b in self.bands if not 1 <= b <= count]
+        if missing or not self.bands:
+            option = f"--{self.role.lower()}-bands" if self.role in ("RGB", "SAR") else "the bands"
+            raise BandError(
+                f"{self.role} raster {self.path} has {count} band{'s' * (count != 1)}; "
+                f"band{'s' * (len(missing) != 1)} {', '.join(map(str, missing)) or 'none'} cannot be read.",
+                f"Choose bands from 1 to {count} with {option}.",
+            )
+        for band in self.bands:
+            dtype = self._dataset.dtypes[band - 1]
+            if dtype.startswith("complex"):
+                raise BandError(
+                    f"Band {band} of {self.role} raster {self.path} is complex ({dtype}).",
+                    "Convert it to intensity first (gdal_calc.py, SNAP), for instance 10·log10(|z|²).",
+                )
+
+
+def default_bands(path: str | os.PathLike[str], role: str, wanted: int) -> tuple[int, ...]:
+    """Return the band numbers to read where none were asked for.
+
+    For RGB, bands whose colour interpretation is red, green and blue, else the first ``wanted``; for others the
+    first ``wanted``. Alpha bands are never counted.
+
+    Raises:
+        SceneError: If the file cannot be opened.
+        BandError: If it has fewer than ``wanted`` bands of data.
+    """
+    dataset = open_dataset(str(path), role)
+    with dataset:
+        interpretation = dataset.colorinterp
+        data = [i + 1 for i, c in enumerate(interpretation) if c != ColorInterp.alpha]
+        if role == "RGB":
+            colored = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+            if all(c in interpretation for c in colored):
+                return tuple(interpretation.index(c) + 1 for c in colored)
+            if dataset.count and interpretation[0] == ColorInterp.palette:
+                raise BandError(
+                    f"{role} raster {path} is a paletted image with one band.",
+                    f"Expand it to three bands first: gdal_translate -expand rgb {path} rgb.tif",
+                )
+    if len(data) < wanted:
+        raise BandError(
+            f"{role} raster {path} has {len(data)} band{'s' * (len(data) != 1)}, {wanted} are needed.",
+            "Check that the rasters are in the order RGB, SAR, and that the checkpoint fits the sensor.",
+        )
+    return tuple(data[:wanted])
+
+
+def open_dataset(path: str, role: str) -> Any:
+    """Return the open rasterio dataset of ``path``.
+
+    Raises:
+        SceneError: If it is missing, not a raster, or damaged.
+    """
+    if _is_local(path) and not Path(path).exists():
+        raise SceneError(f"{role} raster {path} does not exist.", "Check the path.")
+    if _is_local(path) and Path(path).is_dir():
+        raise SceneError(f"{role} raster {path} is a folder.", "Give the raster file itself.")
+    try:
+        with quiet_georeference():
+            dataset = rasterio.open(path)
+    except (RasterioError, ValueError) as error:
+        raise SceneError(
+            f"{role} raster {path} cannot be opened: {_reason(error, path)}.",
+            "Is it a GeoTIFF or another raster that gdalinfo can read, and complete?",
+        ) from None
+    if dataset.count == 0:
+        dataset.close()
+        raise SceneError(
+            f"{role} raster {path} holds no bands (a container of {len(dataset.subdatasets)} subdatasets?).",
+            "Give one subdataset as listed by gdalinfo.",
+        )
+    return dataset
+
+
+@contextlib.contextmanager
+def reading(path: str, role: str, window: Window) -> Iterator[None]:
+    """Turn GDAL's read errors into a :class:`SceneError` that names file and pixels."""
+    try:
+        yield
+    except (RasterioIOError, RasterioError) as error:
+        cause = error.__cause__ or error
+        raise SceneError(
+            f"{role} raster {path} is unreadable in {window}: {_reason(cause, path)}.",
+            "The file is truncated or damaged; copy or make it anew.",
+        ) from None
+    except MemoryError:
+        raise SceneError(f"{role} raster {path}: not enough memory to read {window}.", "") from None
+
+
+@contextlib.contextmanager
+def quiet_georeference() -> Iterator[None]:
+    """Silence rasterio's warning on rasters without georeference; :func:`grid_of` explains better."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        yield
+
+
+def _is_local(path: str) -> bool:
+    return "://" not in path and not path.startswith("/vsi") and not path.lstrip().startswith("<")
+
+
+def _reason(error: BaseException, path: str) -> str:
+    text = str(error).strip().rstrip(".").replace("\n", " ")
+    text = text.removeprefix(f"{path}: ").removeprefix(f"'{path}' ")
+    return text or type(error).__name__

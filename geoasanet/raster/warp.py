@@ -1,0 +1,248 @@
+"""Exact resampling of one grid onto another, the same for every reading pattern.
+
+GDAL's warper approximates coordinates per chunk that it happens to warp, so a pixel's value depends on the window it
+was read in. Here, coordinates come from a lattice of control points whose positions are fixed to the target grid:
+each is transformed exactly (PROJ), between them coordinates are interpolated bilinearly, and the spacing of the
+lattice is halved until the interpolation errs by less than :data:`MAX_ERROR_PX` source pixels. A pixel's value
+depends on its position alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+
+from geoasanet.errors import GridError
+from geoasanet.raster.grid import Grid
+from geoasanet.sample import BoolArray
+from geoasanet.windows import Window
+
+MAX_ERROR_PX = 0.01
+"""Bound on the error of interpolated coordinates, in source pixels."""
+
+_SPACINGS = (64, 32, 16, 8, 4, 2, 1)
+_PROBES = 33
+
+FloatArray = NDArray[np.float64]
+
+
+class CoordinateMap:
+    """From pixels of a target grid to pixel coordinates of a source grid.
+
+    Pixel coordinates are continuous: the centre of the first pixel is (0.5, 0.5).
+
+    Args:
+        target: The grid that is asked for.
+        source: The grid that the data lie on.
+        name: The source's path, for messages.
+
+    Raises:
+        GridError: If there is no transformation between the two reference systems.
+    """
+
+    def __init__(self, target: Grid, source: Grid, name: str = "the source raster") -> None:
+        self.target = target
+        self.source = source
+        self._inverse = ~source.transform
+        self._transformer: pyproj.Transformer | None = None
+        if target.crs != source.crs:
+            try:
+                self._transformer = pyproj.Transformer.from_crs(
+                    pyproj.CRS.from_wkt(target.crs.to_wkt()),
+                    pyproj.CRS.from_wkt(source.crs.to_wkt()),
+                    always_xy=True,
+                )
+            except (pyproj.exceptions.CRSError, pyproj.exceptions.ProjError) as error:
+                raise GridError(f"{name}: no transformation between the reference systems ({error}).") from None
+        self._wrap: float | None = None
+        if source.crs.is_geographic:
+            left, _, right, _ = source.bounds
+            self._wrap = (left + right) / 2
+        self.spacing, self.error_px = self._choose_spacing()
+        self.shrink = self._shrink()
+
+    def exact(self, rows: FloatArray, cols: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return source (rows, columns) of target pixel coordinates, transformed one by one; inf where undefined."""
+        t = self.target.transform
+        xs = t.a * cols + t.b * rows + t.c
+        ys = t.d * cols + t.e * rows + t.f
+        if self._transformer is not None:
+            xs, ys = self._transformer.transform(xs, ys, errcheck=False)
+        if self._wrap is not None:
+            xs = xs + 360.0 * np.round((self._wrap - xs) / 360.0)
+        i = self._inverse
+        with np.errstate(invalid="ignore"):
+            source_cols = i.a * xs + i.b * ys + i.c
+            source_rows = i.d * xs + i.e * ys + i.f
+        bad = ~(np.isfinite(source_rows) & np.isfinite(source_cols))
+        source_rows[bad] = math.inf
+        source_cols[bad] = math.inf
+        return source_rows, source_cols
+
+    def nodes(self, window: Window) -> tuple[FloatArray, FloatArray, int, int]:
+        """Return the control points around ``window``.
+
+        Returns:
+            Source rows and columns, each of shape (node rows, node columns), and the target row and column of the
+            first node.
+        """
+        s = self.spacing
+        row0, col0 = window.row // s, window.col // s
+        row1, col1 = -(-window.row_stop // s), -(-window.col_stop // s)
+        rows = np.arange(row0, row1 + 1, dtype=np.float64) * s
+        cols = np.arange(col0, col1 + 1, dtype=np.float64) * s
+        grid_rows, grid_cols = np.meshgrid(rows, cols, indexing="ij")
+        source_rows, source_cols = self.exact(grid_rows, grid_cols)
+        return source_rows, source_cols, row0 * s, col0 * s
+
+    def _choose_spacing(self) -> tuple[int, float]:
+        error = 0.0
+        for spacing in _SPACINGS:
+            error = self._interpolation_error(spacing)
+            if error <= MAX_ERROR_PX:
+                return spacing, error
+        return _SPACINGS[-1], error
+
+    def _interpolation_error(self, spacing: int) -> float:
+        """Return the largest error of bilinear interpolation found at cell centres and edge midpoints."""
+        last_row, last_col = (self.target.height - 1) // spacing, (self.target.width - 1) // spacing
+        rows = np.unique(np.linspace(0, last_row, _PROBES).round()) * spacing
+        cols = np.unique(np.linspace(0, last_col, _PROBES).round()) * spacing
+        cell_rows, cell_cols = np.meshgrid(rows, cols, indexing="ij")
+        corners = [self.exact(cell_rows + dr, cell_cols + dc) for dr in (0, spacing) for dc in (0, spacing)]
+        worst = 0.0
+        for wr, wc in ((0.5, 0.5), (0.5, 0.0), (0.0, 0.5)):
+            weights = ((1 - wr) * (1 - wc), (1 - wr) * wc, wr * (1 - wc), wr * wc)
+            exact = self.exact(cell_rows + wr * spacing, cell_cols + wc * spacing)
+            for axis in (0, 1):
+                with np.errstate(invalid="ignore"):
+                    guess = sum(w * c[axis] for w, c in zip(weights, corners, strict=True) if w)
+                    errors = np.abs(guess - exact[axis])
+                errors = errors[np.isfinite(errors)]
+                worst = max(worst, float(errors.max(initial=0.0)))
+        return worst
+
+    def _shrink(self) -> tuple[float, float]:
+        """Return how many source rows and columns one target pixel spans at the middle of the target (at least 1)."""
+        row, col = self.target.height / 2, self.target.width / 2
+        rows, cols = self.exact(np.array([row, row + 1, row]), np.array([col, col, col + 1]))
+        if not np.isfinite(rows).all():
+            return 1.0, 1.0
+        span_rows = max(abs(rows[1] - rows[0]), abs(rows[2] - rows[0]))
+        span_cols = max(abs(cols[1] - cols[0]), abs(cols[2] - cols[0]))
+        return max(1.0, float(span_rows)), max(1.0, float(span_cols))
+
+    def source_window(self, nodes: tuple[FloatArray, FloatArray, int, int]) -> Window | None:
+        """Return the source pixels that resampling between ``nodes`` can touch, None if there are none."""
+        rows, cols, *_ = nodes
+        finite = np.isfinite(rows) & np.isfinite(cols)
+        if not finite.any():
+            return None
+        margin_row, margin_col = math.ceil(self.shrink[0]) + 1, math.ceil(self.shrink[1]) + 1
+        row0, row1 = math.floor(rows[finite].min()) - margin_row, math.ceil(rows[finite].max()) + margin_row
+        col0, col1 = math.floor(cols[finite].min()) - margin_col, math.ceil(cols[finite].max()) + margin_col
+        return Window(row0, col0, row1 - row0, col1 - col0).intersection(self.source.window)
+
+
+def resample(
+    data: NDArray[Any],
+    valid: BoolArray,
+    corner: tuple[int, int],
+    nodes: tuple[FloatArray, FloatArray, int, int],
+    spacing: int,
+    shrink: tuple[float, float],
+    window: Window,
+) -> tuple[NDArray[np.float32], BoolArray]:
+    """Return source pixels resampled bilinearly to ``window`` of the target grid.
+
+    Where a target pixel spans more than one source pixel, the triangle is widened by that factor, so that
+    coarsening averages rather than picks. Weights are taken over valid source pixels; a pixel is valid if they carry
+    at least half of the weight.
+
+    Args:
+        data: Source pixels, shape (bands, rows, columns).
+        valid: Source validity, shape (rows, columns).
+        corner: Row and column, in the source, of ``data``'s first pixel.
+        nodes: Control points from :meth:`CoordinateMap.nodes` for ``window``.
+        spacing: Target pixels between control points.
+        shrink: Source rows and columns per target pixel, each at least 1.
+        window: Target pixels wanted.
+
+    Returns:
+        float32 array of shape (bands, height, width), 0 where not valid, and its validity.
+    """
+    out = np.zeros((data.shape[0], window.height, window.width), np.float32)
+    out_valid = np.zeros((window.height, window.width), np.bool_)
+    rows, cols, row0, col0 = nodes
+    _triangle(
+        np.ascontiguousarray(data),
+        valid,
+        corner[0],
+        corner[1],
+        rows,
+        cols,
+        window.row - row0,
+        window.col - col0,
+        spacing,
+        shrink[0],
+        shrink[1],
+        out,
+        out_valid,
+    )
+    return out, out_valid
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _triangle(
+    data, valid, row_off, col_off, node_rows, node_cols, drow, dcol, spacing, ry, rx, out, out_valid
+):  # pragma: no cover (compiled)
+    bands, height, width = data.shape
+    for r in range(out_valid.shape[0]):
+        # Position of the pixel centre among the control points; only its absolute place matters.
+        v = (r + drow) + 0.5
+        i = int(v) // spacing
+        fv = (v - i * spacing) / spacing
+        for c in range(out_valid.shape[1]):
+            u = (c + dcol) + 0.5
+            j = int(u) // spacing
+            fu = (u - j * spacing) / spacing
+            w00, w01, w10, w11 = (1 - fv) * (1 - fu), (1 - fv) * fu, fv * (1 - fu), fv * fu
+            y = w00 * node_rows[i, j] + w01 * node_rows[i, j + 1]
+            y += w10 * node_rows[i + 1, j] + w11 * node_rows[i + 1, j + 1]
+            x = w00 * node_cols[i, j] + w01 * node_cols[i, j + 1]
+            x += w10 * node_cols[i + 1, j] + w11 * node_cols[i + 1, j + 1]
+            if not (np.isfinite(y) and np.isfinite(x)):
+                continue
+            y -= 0.5
+            x -= 0.5
+            y0, y1 = int(np.floor(y - ry)) + 1, int(np.ceil(y + ry)) - 1
+            x0, x1 = int(np.floor(x - rx)) + 1, int(np.ceil(x + rx)) - 1
+            total, seen = 0.0, 0.0
+            for k in range(y0, y1 + 1):
+                wy = 1.0 - abs(k - y) / ry
+                kk = k - row_off
+                inside_row = 0 <= kk < height
+                for m in range(x0, x1 + 1):
+                    weight = wy * (1.0 - abs(m - x) / rx)
+                    total += weight
+                    mm = m - col_off
+                    if inside_row and 0 <= mm < width and valid[kk, mm]:
+                        seen += weight
+            if seen < 0.5 * total or seen <= 0.0:
+                continue
+            out_valid[r, c] = True
+            for b in range(bands):
+                value = 0.0
+                for k in range(max(y0, row_off), min(y1, row_off + height - 1) + 1):
+                    wy = 1.0 - abs(k - y) / ry
+                    kk = k - row_off
+                    for m in range(max(x0, col_off), min(x1, col_off + width - 1) + 1):
+                        mm = m - col_off
+                        if valid[kk, mm]:
+                            value += wy * (1.0 - abs(m - x) / rx) * data[b, kk, mm]
+                out[b, r, c] = value / seen
