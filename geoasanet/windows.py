@@ -134,3 +134,40 @@ class Tiling:
         while first > 0 and self.rows[first - 1] + self.size > self.rows[index]:
             first -= 1
         return first
+
+    def touching(self, area: Window) -> RowPlan:
+        """Return the windows that share pixels with ``area``, as a block of rows and columns."""
+        rows = [i for i, row in enumerate(self.rows) if row < area.row_stop and row + self.size > area.row]
+        cols = [i for i, col in enumerate(self.cols) if col < area.col_stop and col + self.size > area.col]
+        if not rows or not cols:
+            raise WindowError(f"The area {area} lies outside the scene of {self.height} x {self.width} pixels.")
+        return RowPlan(self, range(rows[0], rows[-1] + 1), range(cols[0], cols[-1] + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """A block of a tiling's windows: some consecutive rows, some consecutive columns."""
+
+    tiling: Tiling
+    rows: range
+    """Rows of windows, as positions in ``tiling.rows``."""
+    columns: range
+    """Columns of windows, as positions in ``tiling.cols``."""
+
+    @property
+    def first_col(self) -> int:
+        """First scene column."""
+        return self.tiling.cols[self.columns[0]]
+
+    @property
+    def width(self) -> int:
+        """Columns that the windows span; more than the scene has where that is narrower than a window."""
+        return self.tiling.cols[self.columns[-1]] + self.tiling.size - self.first_col
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    def leading_to(self, rows: range) -> RowPlan:
+        """Return the rows of windows that must be run so that the pixels finished by ``rows`` are complete."""
+        first = max(self.rows[0], self.tiling.first_touching(rows[0]))
+        return RowPlan(self.tiling, range(first, rows[-1] + 1), self.columns)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.windows import Window as RasterioWindow
 
@@ -108,27 +108,36 @@ class RasterSource:
         valid[target] = has_data
         return data, valid
 
-    def read_overview(self, max_side: int) -> tuple[NDArray[Any], BoolArray]:
-        """Return the whole raster reduced (nearest neighbour) to at most ``max_side`` pixels a side, and validity."""
-        shrink = max(1.0, max(self.grid.height, self.grid.width) / max_side)
-        shape = max(1, round(self.grid.height / shrink)), max(1, round(self.grid.width / shrink))
-        return self._read_inside(self.grid.window, shape)
+    def sample_pixels(self, probes: int = 7, side: int = 64) -> NDArray[Any]:
+        """Return valid pixels from ``probes`` x ``probes`` windows of ``side`` pixels spread evenly over the raster.
 
-    def _read_inside(self, window: Window, shape: tuple[int, int] | None = None) -> tuple[NDArray[Any], BoolArray]:
-        shape = shape or (window.height, window.width)
-        options: dict[str, Any] = {
-            "window": RasterioWindow(window.col, window.row, window.width, window.height),
-            "out_shape": (len(self.bands), *shape),
-            "resampling": Resampling.nearest,
-        }
+        Returns:
+            Array of shape (bands, pixels); the same for every call.
+
+        Raises:
+            SceneError: If a block cannot be read.
+        """
+        grid = self.grid
+        height, width = min(side, grid.height), min(side, grid.width)
+        rows = np.unique(np.linspace(0, grid.height - height, probes).astype(int))
+        cols = np.unique(np.linspace(0, grid.width - width, probes).astype(int))
+        found = []
+        for row in rows:
+            for col in cols:
+                pixels, valid = self._read_inside(Window(int(row), int(col), height, width))
+                found.append(pixels[:, valid])
+        return np.concatenate(found, axis=1)
+
+    def _read_inside(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
+        area = RasterioWindow(window.col, window.row, window.width, window.height)
         with reading(self.path, self.role, window):
-            pixels = self._dataset.read(list(self.bands), out_dtype=self.dtype, **options)
-            valid = np.ones(shape, bool)
-            if self._masked:
-                if self._shared_mask:
-                    valid = self._dataset.read_masks(self.bands[0], **{**options, "out_shape": shape}) != 0
-                else:
-                    valid = self._combine(self._dataset.read_masks(list(self.bands), **options) != 0, axis=0)
+            pixels = self._dataset.read(list(self.bands), window=area, out_dtype=self.dtype)
+            valid = np.ones(pixels.shape[1:], bool)
+            if self._shared_mask:
+                valid = self._dataset.read_masks(self.bands[0], window=area) != 0
+            elif self._masked:
+                masks = self._dataset.read_masks(list(self.bands), window=area)
+                valid = self._combine(masks != 0, axis=0)
         if self.dtype.kind == "f":
             valid &= np.isfinite(pixels).all(axis=0)
         if not valid.all():

@@ -1,0 +1,111 @@
+"""The command group, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from geoasanet import __version__
+from geoasanet.errors import GeoASANetError
+
+COMMANDS = ("predict", "vectorize", "info", "convert", "demo")
+"""Commands in the order of the help page; each is a module of this package with a ``command``."""
+
+
+class Group(click.Group):
+    """Finds commands in modules of their own and turns errors into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return command names in the order of work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command called ``cmd_name``."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"geoasanet.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command; an unknown one is answered with the nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1) if args else []
+            if near and near[0] not in error.message:
+                error.message = f"{error.message} Did you mean {near[0]!r}?"
+            raise
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; see the exit codes in the group's help."""
+        debug = "--debug" in (kwargs.get("args") or (args[0] if args else None) or sys.argv[1:])
+        if kwargs.pop("standalone_mode", True) is False:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        try:
+            code = super().main(*args, standalone_mode=False, **kwargs)
+            self._leave(code if isinstance(code, int) else 0)
+        except click.exceptions.Exit as exit_:
+            self._leave(exit_.exit_code)
+        except click.Abort:
+            self._fail("Interrupted.", 130)
+        except click.ClickException as error:
+            error.show()
+            self._leave(error.exit_code)
+        except GeoASANetError as error:
+            if debug:
+                raise
+            self._fail(f"Error: {' '.join(str(error).split())}", 1)
+        except KeyboardInterrupt:
+            self._fail("Interrupted; the same command goes on where it stopped.", 130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self._leave(1)
+        except MemoryError:
+            if debug:
+                raise
+            self._fail("Error: not enough memory. Use a smaller --batch-size, or a machine with more memory.", 1)
+        except Exception as error:
+            if debug:
+                raise
+            text = " ".join(str(error).split())
+            self._fail(
+                f"Error: unexpected {type(error).__name__}: {text}. This is a bug in geoasanet; "
+                "repeat the command with --debug and report what it prints.",
+                1,
+            )
+
+    @staticmethod
+    def _fail(message: str, code: int) -> None:
+        click.echo(message, err=True)
+        Group._leave(code)
+
+    @staticmethod
+    def _leave(code: int) -> None:
+        sys.exit(code)
+
+
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="geoasanet")
+@click.option("-v", "--verbose", count=True, help="Say more on stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def main(ctx: click.Context, verbose: int, quiet: bool, debug: bool) -> None:
+    """Land-cover maps and polygons from whole optical + SAR scenes.
+
+    \b
+    geoasanet predict scene_rgb.tif scene_sar.tif    a classified GeoTIFF
+    geoasanet vectorize                              its polygons
+    geoasanet demo                                   the whole chain on a synthetic scene
+    """
+    ctx.obj = {"verbose": verbose, "quiet": quiet, "debug": debug}

@@ -1,0 +1,67 @@
+"""Options that several commands share, each defined once.
+
+``overwrite``    predict, vectorize, convert, demo
+``json_output``  every command that reports
+``common``       every command: ``-v``, ``-q``, ``--debug``, ``--no-progress``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+
+class IntegerList(click.ParamType):
+    """Whole numbers separated by commas, such as band numbers: ``3,2,1``."""
+
+    name = "N,N,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 1,2,3.", param, ctx)
+
+
+class AutoInteger(click.ParamType):
+    """A positive whole number, or ``auto``."""
+
+    name = "auto|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the number or "auto"."""
+        if value == "auto" or isinstance(value, int):
+            return value
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"{value!r} is neither 'auto' nor a positive whole number.", param, ctx)
+        return number
+
+
+overwrite = click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+json_output = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+
+
+def common(function: Function) -> Function:
+    """Add the options every command takes, so that they may stand before or after its name."""
+    for option in (
+        click.option("--no-progress", is_flag=True, help="Plain lines instead of a progress bar."),
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+        click.option("-v", "--verbose", count=True, help="Say more on stderr."),
+    ):
+        function = option(function)
+    return function

@@ -1,0 +1,99 @@
+"""``geoasanet predict``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from geoasanet.cli import options
+from geoasanet.cli.console import Console, with_console
+
+
+@click.command("predict")
+@click.argument("rgb")
+@click.argument("sar")
+@click.option("-c", "--checkpoint", help="File, run folder or packaged name.  [default: runs/latest, else s1s2-10m]")
+@click.option("-o", "--out", type=options.PATH, help="The map.  [default: <RGB stem>_landcover.tif]")
+@click.option("--window", type=click.IntRange(min=32), help="Window side in pixels.  [default: the checkpoint's]")
+@click.option("--overlap", type=click.IntRange(min=0), help="Overlap of windows in pixels.  [default: 64]")
+@click.option(
+    "--blend", type=click.Choice(["hann", "gaussian", "flat"]), default="hann", show_default=True, help="Window weight."
+)
+@click.option("--batch-size", type=options.AutoInteger(), default="auto", show_default=True, help="Windows at a time.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Arithmetic of the network.",
+)
+@click.option("--compile", is_flag=True, help="Compile the network first (about a minute, then faster).")
+@click.option("--tta", is_flag=True, help="Average over the eight symmetries of the square.")
+@click.option("--aoi", type=options.PATH, help="Map only inside these polygons (any vector file, any CRS).")
+@click.option("--bbox", type=float, nargs=4, metavar="L B R T", help="Map only this box: left bottom right top.")
+@click.option("--bbox-crs", metavar="CRS", help="CRS of --bbox, such as EPSG:4326.  [default: the RGB raster's]")
+@click.option("--probabilities", type=options.PATH, help="Also write every class's probability.")
+@click.option("--confidence", type=options.PATH, help="Also write the probability of the mapped class.")
+@click.option("--rgb-bands", type=options.IntegerList(), help="Red, green and blue band.  [default: 1,2,3]")
+@click.option("--sar-bands", type=options.IntegerList(), help="SAR bands.  [default: the first ones]")
+@click.option(
+    "--sar-scale",
+    type=click.Choice(["auto", "linear", "db", "none"]),
+    default="auto",
+    show_default=True,
+    help="What the SAR values are.",
+)
+@click.option(
+    "--missing-sar",
+    type=click.Choice(["mask", "fill"]),
+    default="mask",
+    show_default=True,
+    help="Pixels without SAR: nodata, or mapped from RGB alone.",
+)
+@click.option("--vectorize", type=options.PATH, metavar="OUT.gpkg", help="Also write polygons.")
+@click.option("--quicklook", type=options.PATH, metavar="OUT.png", help="Also draw RGB, SAR, map and confidence.")
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Go on with an unfinished run.")
+@options.overwrite
+@options.json_output
+@with_console
+def command(console: Console, *, rgb: str, sar: str, bbox: tuple[float, ...] | None, **arguments: Any) -> None:
+    """Map a scene: RGB and SAR raster in, land-cover GeoTIFF out.
+
+    The map is a Cloud Optimized GeoTIFF on the RGB raster's grid, with class names, colours and overviews. The SAR
+    raster may have another CRS, resolution and extent.
+
+    \b
+    geoasanet predict scene_rgb.tif scene_sar.tif -c asanet.safetensors
+    geoasanet predict rgb.vrt sar.tif -c runs/latest --aoi city.gpkg --vectorize city_landcover.gpkg
+    """
+    from geoasanet.tools.predict import predict
+
+    chosen = tuple(bbox) if bbox else None
+    result = predict(rgb, sar, bbox=chosen, progress=console.progress, **arguments)  # type: ignore[arg-type]
+    console.warn(result.warnings)
+    console.report(result.to_dict(), _lines(result))
+
+
+def _lines(result: Any) -> list[str]:
+    total = sum(result.class_pixels.values())
+    width = max(map(len, result.class_pixels))
+    lines = [f"Classes by {result.checkpoint}:"]
+    for name, pixels in result.class_pixels.items():
+        share = 100 * pixels / total if total else 0.0
+        lines.append(f"  {name:<{width}}  {share:5.1f} %  {pixels} px")
+    if result.nodata_pixels:
+        lines.append(f"  {'(nodata)':<{width}}           {result.nodata_pixels} px")
+    outputs = {
+        "Map": result.map,
+        "Confidence": result.confidence,
+        "Probabilities": result.probabilities,
+        "Polygons": result.polygons,
+        "Quicklook": result.quicklook,
+    }
+    lines += [f"{label}: {path}" for label, path in outputs.items() if path is not None]
+    return [*lines, f"{result.windows} windows in {result.seconds:.1f} s"]
+
+

@@ -1,0 +1,181 @@
+"""A map, row by row: scene → windows → network → blended rows → spool.
+
+One description of the work, :class:`MapJob`, serves a run in this process and one in several: each worker takes a
+run of rows of windows and spools what it finishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+
+import numpy as np
+import rasterio
+
+from geoasanet.classes import NODATA
+from geoasanet.inference.blend import RowBlender
+from geoasanet.inference.predictor import Predictor
+from geoasanet.inference.rows import MissingSar, WindowRow, read_rows
+from geoasanet.inference.threads import Background
+from geoasanet.raster.aoi import AreaOfInterest, Bounds
+from geoasanet.raster.cog import RowSpool
+from geoasanet.raster.grid import Grid
+from geoasanet.raster.scaling import Scaling
+from geoasanet.raster.scene import Scene
+from geoasanet.raster.source import READ_OPTIONS
+from geoasanet.sample import RowBand
+from geoasanet.windows import RowPlan, Tiling, Window
+
+
+@dataclass(frozen=True, slots=True)
+class MapJob:
+    """What to map and how; plain values only, so that it can be sent to another process."""
+
+    rgb: str
+    sar: str
+    rgb_bands: tuple[int, ...]
+    sar_bands: tuple[int, ...]
+    scaling: Scaling
+    missing_sar: MissingSar
+    window: int
+    """Side of the windows, pixels."""
+    overlap: int
+    """Least overlap of neighbouring windows, pixels."""
+    blend: str
+    aoi: str | None = None
+    """Vector file of the area of interest."""
+    bbox: Bounds | None = None
+    """Left, bottom, right, top of the area of interest."""
+    bbox_crs: str | None = None
+    keep_confidence: bool = False
+    keep_probabilities: bool = False
+
+    def open_scene(self) -> Scene:
+        """Open the scene."""
+        return Scene.open(self.rgb, self.sar, rgb_bands=self.rgb_bands, sar_bands=self.sar_bands)
+
+    def open_area(self, grid: Grid) -> AreaOfInterest | None:
+        """Return the area of interest on ``grid``, None where the whole scene is wanted."""
+        if self.aoi is not None:
+            return AreaOfInterest.from_file(grid, self.aoi)
+        if self.bbox is not None:
+            return AreaOfInterest.from_bounds(grid, self.bbox, self.bbox_crs)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class MapLayout:
+    """Where a job's windows and its output lie on the scene's grid."""
+
+    crop: Window
+    """Pixels of the scene that the output covers."""
+    grid: Grid
+    """The output's grid."""
+    plan: RowPlan
+    """All windows that touch the output."""
+
+    @classmethod
+    def of(cls, job: MapJob, grid: Grid, area: AreaOfInterest | None) -> MapLayout:
+        """Return the layout of ``job`` on the scene's ``grid``."""
+        crop = area.window if area is not None else grid.window
+        tiling = Tiling.over(grid.height, grid.width, size=job.window, overlap=job.overlap)
+        return cls(crop, grid.crop(crop), tiling.touching(crop))
+
+    def output_rows(self, index: int) -> range:
+        """Return the scene rows of the output that row of windows ``index`` finishes; may be empty."""
+        finished = self.plan.tiling.finished_rows(index)
+        return range(max(finished.start, self.crop.row), min(finished.stop, self.crop.row_stop))
+
+    def pending(self, spool: RowSpool) -> list[range]:
+        """Return the runs of rows of windows whose output rows are not yet in ``spool``."""
+        done = spool.done()
+        missing = [
+            i
+            for i in self.plan.rows
+            if (rows := self.output_rows(i)) and done.get(rows.start - self.crop.row) != len(rows)
+        ]
+        return runs(missing)
+
+
+def runs(numbers: Sequence[int]) -> list[range]:
+    """Return ascending ``numbers`` as ranges of consecutive ones."""
+    result: list[range] = []
+    for number in numbers:
+        if result and result[-1].stop == number:
+            result[-1] = range(result[-1].start, number + 1)
+        else:
+            result.append(range(number, number + 1))
+    return result
+
+
+def map_into(
+    spool: RowSpool, job: MapJob, predictor: Predictor, rows: Sequence[range], advance: Callable[[int], None]
+) -> None:
+    """Map runs of rows of windows and spool the finished rows.
+
+    Args:
+        spool: Takes the finished rows.
+        job: What to map.
+        predictor: Runs the network.
+        rows: Runs of rows of windows, from :meth:`MapLayout.pending`.
+        advance: Called with the number of windows that were done.
+
+    Raises:
+        GeoASANetError: If a file cannot be read or written, or the network fails.
+    """
+    with job.open_scene() as scene, rasterio.Env(GDAL_CACHEMAX=scene.block_cache_bytes, **READ_OPTIONS):
+        area = job.open_area(scene.grid)
+        layout = MapLayout.of(job, scene.grid, area)
+        with Background(spool.write) as writer:
+            for run in rows:
+                for band in map_rows(scene, job, layout, area, predictor, run, advance):
+                    writer.put(band)
+
+
+def map_rows(
+    scene: Scene,
+    job: MapJob,
+    layout: MapLayout,
+    area: AreaOfInterest | None,
+    predictor: Predictor,
+    rows: range,
+    advance: Callable[[int], None],
+) -> Iterator[RowBand]:
+    """Yield the output rows that the rows of windows ``rows`` finish."""
+    plan = layout.plan.leading_to(rows)
+    blender = RowBlender(plan, predictor.num_classes, job.blend, keep_probabilities=job.keep_probabilities)
+    mask = area.mask if area is not None else None
+    for row in read_rows(scene, plan, scaling=job.scaling, missing_sar=job.missing_sar, area=mask):
+        predictions = predictor.run(row.samples())
+        band = _blend(blender, row, predictions, job, layout)
+        advance(len(plan.columns) if row.index in rows else 0)
+        if band is not None and row.index in rows:
+            yield band
+
+
+def _blend(
+    blender: RowBlender,
+    row: WindowRow,
+    predictions: Iterator[np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None],
+    job: MapJob,
+    layout: MapLayout,
+) -> RowBand | None:
+    finished = layout.plan.tiling.finished_rows(row.index)
+    wanted = row.wanted[: len(finished)]
+    classes, confidence, probabilities = blender.add_row(row.index, predictions, wanted)
+    output = layout.output_rows(row.index)
+    if not output:
+        return None
+    shift = layout.crop.col - row.plan.first_col
+    cut = np.s_[output.start - finished.start : output.stop - finished.start, shift : shift + layout.crop.width]
+    classes = classes[cut]
+    return RowBand(
+        output.start,
+        classes,
+        confidence[cut] if job.keep_confidence else None,
+        probabilities[:, cut[0], cut[1]] if probabilities is not None else None,
+        int(np.count_nonzero((classes != NODATA) & ~row.sar_valid[: len(finished)][cut])),
+    )
+
+

@@ -1,0 +1,239 @@
+"""Running a network over windows: normalisation, batches, precision, test-time augmentation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from geoasanet.bands import InputBands, SensorBands
+from geoasanet.errors import ConfigError, DeviceError, ModelError, NonFiniteError
+from geoasanet.sample import Sample
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+"""Arithmetic of the network; "auto" is bf16 (else fp16) on CUDA and fp32 on CPU."""
+
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_AUTO_BATCH = {"cpu": 4, "cuda": 32}
+
+FloatArray = NDArray[np.float32]
+
+
+class Predictor:
+    """Turns samples into class probabilities.
+
+    Args:
+        model: ``model(rgb (N,3,H,W), sar (N,C,H,W)) -> logits (N,K,H,W)``, float32 in. It is put into eval mode.
+        bands: Statistics of the model's input. None for a model that takes raw pixel values; pixels without data
+            are then 0.
+        num_classes: Classes K that the model must return.
+        device: Where to run; see :func:`choose_device`.
+        precision: A name from :data:`PRECISIONS`.
+        batch_size: Windows at a time; "auto" takes 4 on CPU, 32 on CUDA. Halved when memory runs out.
+        tta: Average the probabilities over the eight symmetries of the square.
+        compile: Compile the network with :func:`torch.compile` (costs up to a minute at the start).
+
+    Raises:
+        ConfigError: If an argument is impossible.
+        DeviceError: If the device cannot hold the model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[[Tensor, Tensor], Tensor],
+        bands: InputBands | None,
+        num_classes: int,
+        *,
+        device: torch.device,
+        precision: Precision = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        tta: bool = False,
+        compile: bool = False,
+    ) -> None:
+        self.device = device
+        self.precision = choose_precision(precision, device)
+        self.num_classes = num_classes
+        self.warnings: list[str] = []
+        if batch_size != "auto" and batch_size < 1:
+            raise ConfigError(f"Batch size must be at least 1, found {batch_size}.")
+        self.batch_size = _AUTO_BATCH.get(device.type, 4) if batch_size == "auto" else batch_size
+        self._tta = tta
+        self._pad_batches = compile
+        if isinstance(model, nn.Module):
+            model = model.eval().to(device)
+        self._model: Callable[[Tensor, Tensor], Any] = torch.compile(model, dynamic=False) if compile else model
+        self._rgb = _Normalize(bands.rgb if bands else None, device)
+        self._sar = _Normalize(bands.sar if bands else None, device)
+
+    def run(self, samples: Iterable[Sample | None]) -> Iterator[FloatArray | None]:
+        """Yield the probabilities (classes, height, width), float32, of each sample, None for None.
+
+        Raises:
+            ModelError: If the network's output has the wrong shape.
+            NonFiniteError: If the network gives NaN or infinity.
+            DeviceError: If not even one window fits into memory.
+        """
+        for group in _groups(samples, self.batch_size):
+            live = [sample for sample in group if sample is not None]
+            probabilities = iter(self._probabilities(live))
+            for sample in group:
+                yield None if sample is None else next(probabilities)
+
+    def _probabilities(self, samples: Sequence[Sample]) -> list[FloatArray]:
+        if not samples:
+            return []
+        size = min(self.batch_size, len(samples))
+        results: list[FloatArray] = []
+        while len(results) < len(samples):
+            batch = samples[len(results) : len(results) + size]
+            try:
+                results.extend(self._forward(batch))
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise DeviceError(
+                        f"{self.device} has not enough memory for one window of {batch[0].window.height} pixels.",
+                        "Free the device, or use --device cpu.",
+                    ) from None
+                size = self.batch_size = (size + 1) // 2
+                self.warnings.append(f"Memory of {self.device} ran out; batch size lowered to {size}.")
+                torch.cuda.empty_cache()
+        return results
+
+    @torch.inference_mode()
+    def _forward(self, samples: Sequence[Sample]) -> FloatArray:
+        rgb = self._rgb([s.rgb for s in samples], [s.rgb_valid for s in samples])
+        sar = self._sar([s.sar for s in samples], [s.sar_valid for s in samples])
+        count = len(samples)
+        if self._pad_batches and count < self.batch_size:
+            padding = [0, 0, 0, 0, 0, 0, 0, self.batch_size - count]
+            rgb, sar = nn.functional.pad(rgb, padding), nn.functional.pad(sar, padding)
+        symmetries = _SYMMETRIES if self._tta else _SYMMETRIES[:1]
+        total: Tensor | None = None
+        for turn, back in symmetries:
+            logits = self._logits(turn(rgb), turn(sar))[:count]
+            probabilities = back(torch.softmax(logits.float(), dim=1))
+            total = probabilities if total is None else total + probabilities
+        assert total is not None
+        if len(symmetries) > 1:
+            total = total / len(symmetries)
+        result: FloatArray = np.ascontiguousarray(total.cpu().numpy())
+        if not np.isfinite(result.sum(dtype=np.float64)):
+            bad = next(s for s, p in zip(samples, result, strict=True) if not np.isfinite(p).all())
+            raise NonFiniteError(
+                f"The network gave NaN or infinity in {bad.window} (precision {self.precision}).",
+                "Try --precision fp32; if it persists, the checkpoint is damaged or does not fit the data.",
+            )
+        return result
+
+    def _logits(self, rgb: Tensor, sar: Tensor) -> Tensor:
+        with contextlib.ExitStack() as stack:
+            if self.precision != "fp32":
+                stack.enter_context(torch.autocast(self.device.type, dtype=_DTYPES[self.precision]))
+            logits = self._model(rgb, sar)
+        expected = (rgb.shape[0], self.num_classes, *rgb.shape[2:])
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ModelError(
+                f"The network returned {found}; logits of shape {expected} (windows, classes, height, width) are "
+                "needed.",
+                "Check the number of classes, and that the model is in eval mode.",
+            )
+        return logits
+
+
+class _Normalize:
+    """Stacks windows of one sensor into a normalised float32 batch on the device; 0 where there is no data."""
+
+    def __init__(self, bands: SensorBands | None, device: torch.device) -> None:
+        self._device = device
+        self._mean: Tensor | None = None
+        if bands is not None:
+            self._mean = torch.tensor(bands.mean, device=device).view(1, -1, 1, 1)
+            self._scale = (1 / torch.tensor(bands.std, dtype=torch.float64)).float().view(1, -1, 1, 1).to(device)
+
+    def __call__(self, arrays: Sequence[NDArray[Any]], valid: Sequence[NDArray[np.bool_]]) -> Tensor:
+        stacked = np.stack(arrays)
+        if stacked.dtype not in (np.uint8, np.float32):
+            stacked = stacked.astype(np.float32)
+        x = torch.from_numpy(stacked).to(self._device, non_blocking=True).float()
+        if self._mean is not None:
+            x = (x - self._mean) * self._scale
+        if not all(v.all() for v in valid):
+            x = x * torch.from_numpy(np.stack(valid)).to(self._device, non_blocking=True)[:, None]
+        return x
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called ``name``: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", …
+
+    Raises:
+        DeviceError: If it is unknown or absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"Device {name!r} is unknown.", "Use auto, cpu, cuda or cuda:N.") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise DeviceError("No CUDA device was found.", "Use --device cpu, or install a CUDA build of torch.")
+        if device.index is not None and device.index >= count:
+            raise DeviceError(f"Device {name} does not exist: {count} CUDA device(s) found, numbered from 0.")
+    elif device.type not in ("cpu", "mps"):
+        raise DeviceError(f"Device {name!r} is not supported.", "Use auto, cpu, cuda or cuda:N.")
+    return device
+
+
+def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """Return the arithmetic that ``name`` means on ``device``.
+
+    Raises:
+        ConfigError: If it is unknown or the device cannot do it.
+    """
+    if name not in PRECISIONS:
+        raise ConfigError(f"Precision {name!r} is unknown; one of {', '.join(PRECISIONS)} is needed.")
+    if name == "auto":
+        if device.type != "cuda":
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if name == "fp16" and device.type == "cpu":
+        raise ConfigError("Precision fp16 is not available on CPU.", "Use --precision fp32 or bf16.")
+    return name
+
+
+def _groups(samples: Iterable[Sample | None], live: int) -> Iterator[list[Sample | None]]:
+    """Yield runs of ``samples`` that hold ``live`` ones that are not None."""
+    group: list[Sample | None] = []
+    count = 0
+    for sample in samples:
+        group.append(sample)
+        count += sample is not None
+        if count == live:
+            yield group
+            group, count = [], 0
+    if group:
+        yield group
+
+
+def _turned(quarter: int, flip: bool) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    def turn(x: Tensor) -> Tensor:
+        x = torch.flip(x, (3,)) if flip else x
+        return torch.rot90(x, quarter, (2, 3)) if quarter else x
+
+    def back(x: Tensor) -> Tensor:
+        x = torch.rot90(x, -quarter, (2, 3)) if quarter else x
+        return torch.flip(x, (3,)) if flip else x
+
+    return turn, back
+
+
+_SYMMETRIES = [_turned(quarter, flip) for flip in (False, True) for quarter in range(4)]

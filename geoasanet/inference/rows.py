@@ -1,0 +1,133 @@
+"""Rows of windows of a scene, each pixel read and decoded once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoasanet.inference.threads import prefetch
+from geoasanet.raster.scaling import Scaling
+from geoasanet.raster.scene import Scene
+from geoasanet.sample import BoolArray, Sample
+from geoasanet.windows import RowPlan, Window
+
+MissingSar = Literal["mask", "fill"]
+"""What becomes of pixels with optical but no SAR data: no class, or a class from the optical bands alone."""
+
+_CHUNK_ROWS = 64
+
+_Chunk = tuple[NDArray[Any], NDArray[Any], BoolArray, BoolArray, BoolArray]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    """Both sensors over one row of windows. The arrays are reused: they hold until the next row is asked for."""
+
+    index: int
+    """Row of windows."""
+    plan: RowPlan
+    rgb: NDArray[Any]
+    """Shape (3, size, width)."""
+    sar: NDArray[Any]
+    """Shape (bands, size, width)."""
+    rgb_valid: BoolArray
+    """Shape (size, width)."""
+    sar_valid: BoolArray
+    """Shape (size, width)."""
+    wanted: BoolArray
+    """Shape (size, width). True where the map is to have a class."""
+
+    def samples(self) -> Iterator[Sample | None]:
+        """Yield each window from left to right; None where no pixel is wanted."""
+        tiling = self.plan.tiling
+        for column in self.plan.columns:
+            start = tiling.cols[column] - self.plan.first_col
+            cut = np.s_[:, start : start + tiling.size]
+            if not self.wanted[cut].any():
+                yield None
+                continue
+            window = Window(tiling.rows[self.index], tiling.cols[column], tiling.size, tiling.size)
+            yield Sample(
+                window,
+                self.rgb[:, cut[0], cut[1]],
+                self.sar[:, cut[0], cut[1]],
+                self.rgb_valid[cut],
+                self.sar_valid[cut],
+            )
+
+
+def read_rows(
+    scene: Scene,
+    plan: RowPlan,
+    *,
+    scaling: Scaling,
+    missing_sar: MissingSar = "mask",
+    area: Callable[[Window], BoolArray] | None = None,
+) -> Iterator[WindowRow]:
+    """Yield the rows of windows of ``plan`` from top to bottom, reading ahead in another thread.
+
+    Args:
+        scene: The open scene.
+        plan: The windows to read.
+        scaling: Conversion of the SAR values.
+        missing_sar: Whether pixels without SAR data are wanted.
+        area: Tells for a window which pixels lie in the area of interest; all do if None.
+    """
+    chunks = prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=2)
+    with contextlib.closing(chunks):
+        yield from _assemble(chunks, plan)
+
+
+def _assemble(chunks: Iterable[_Chunk], plan: RowPlan) -> Iterator[WindowRow]:
+    """Yield rows of windows put together from consecutive strips of the scene."""
+    size, rows = plan.tiling.size, [plan.tiling.rows[i] for i in plan.rows]
+    buffers: list[NDArray[Any]] = []
+    filled = 0  # rows of the buffers that hold the present row of windows
+    top = rows[0]
+    position = 0
+    for chunk in chunks:
+        count = chunk[2].shape[0]
+        if not buffers:
+            buffers = [np.zeros((*part.shape[:-2], size, plan.width), part.dtype) for part in chunk]
+        done = 0
+        while done < count:
+            take = min(count - done, size - filled)
+            for buffer, part in zip(buffers, chunk, strict=True):
+                buffer[..., filled : filled + take, :] = part[..., done : done + take, :]
+            done, filled = done + take, filled + take
+            if filled < size:
+                break
+            yield WindowRow(plan.rows[position], plan, *buffers)
+            position += 1
+            if position == len(rows):
+                return
+            step = rows[position] - top
+            top = rows[position]
+            for buffer in buffers:
+                buffer[..., : size - step, :] = buffer[..., step:, :]
+            filled = size - step
+
+
+def _chunks(
+    scene: Scene,
+    plan: RowPlan,
+    scaling: Scaling,
+    missing_sar: MissingSar,
+    area: Callable[[Window], BoolArray] | None,
+) -> Iterator[_Chunk]:
+    """Yield consecutive full-width strips of the scene: RGB, SAR, RGB validity, SAR validity, wanted."""
+    tiling = plan.tiling
+    start, stop = tiling.rows[plan.rows[0]], tiling.rows[plan.rows[-1]] + tiling.size
+    for row in range(start, stop, _CHUNK_ROWS):
+        window = Window(row, plan.first_col, min(_CHUNK_ROWS, stop - row), plan.width)
+        sample = scene.read(window)
+        sar, sar_valid = scaling.apply(sample.sar, sample.sar_valid)
+        wanted = sample.rgb_valid & sar_valid if missing_sar == "mask" else sample.rgb_valid.copy()
+        if area is not None:
+            wanted &= area(window)
+        yield sample.rgb, sar, sample.rgb_valid, sar_valid, wanted

@@ -1,0 +1,215 @@
+"""Finished maps: Cloud Optimized GeoTIFFs with colours, class names, overviews and tags.
+
+Rows are spooled as they are finished, one small file each, so that a run can be taken up again and several workers
+can write at once; at the end GDAL reads them through one virtual raster into the final file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+
+from geoasanet.classes import NODATA, ClassSchema
+from geoasanet.errors import OutputError
+from geoasanet.files import atomic_output
+from geoasanet.raster.grid import Grid
+from geoasanet.sample import RowBand
+
+CLASSES_TAG = "GEOASANET_CLASSES"
+"""Dataset tag that holds a map's class schema as JSON."""
+
+_COUNTS_TAG = "GEOASANET_COUNTS"
+_STRIP_ROWS = 64
+_PRODUCTS = ("confidence", "probabilities", "classes")
+
+
+class RowSpool:
+    """A folder of finished rows.
+
+    Args:
+        folder: Where the rows are kept; made if missing.
+        grid: The output's grid.
+        first_row: Row of the scene that is the output's first.
+    """
+
+    def __init__(self, folder: Path, grid: Grid, first_row: int = 0) -> None:
+        self.folder = folder
+        self.grid = grid
+        self._first_row = first_row
+        folder.mkdir(exist_ok=True)
+
+    def write(self, band: RowBand) -> None:
+        """Keep finished rows; they count as done only when whole.
+
+        Raises:
+            OutputError: If the disk is full or not writable.
+        """
+        counts = np.bincount(band.classes.ravel(), minlength=NODATA + 1)
+        tags = {_COUNTS_TAG: json.dumps({"classes": counts.tolist(), "filled": band.filled})}
+        parts: dict[str, NDArray[Any] | None] = {
+            "confidence": band.confidence,
+            "probabilities": band.probabilities,
+            "classes": band.classes,
+        }
+        for name in _PRODUCTS:
+            pixels = parts[name]
+            if pixels is not None:
+                self._write(name, band.row - self._first_row, pixels, tags if name == "classes" else {})
+
+    def done(self) -> dict[int, int]:
+        """Return the finished pieces: first row (of the output) and number of rows."""
+        pieces = {}
+        for path in self.folder.glob("classes-*.tif"):
+            row, rows = path.stem.split("-")[1:]
+            pieces[int(row)] = int(rows)
+        return dict(sorted(pieces.items()))
+
+    def counts(self) -> tuple[NDArray[np.int64], int]:
+        """Return pixels of each value 0..255 and the number of mapped pixels that had no SAR data."""
+        total, filled = np.zeros(NODATA + 1, np.int64), 0
+        for row, rows in self.done().items():
+            with rasterio.open(self._path("classes", row, rows)) as dataset:
+                counts = json.loads(dataset.tags()[_COUNTS_TAG])
+            total += np.array(counts["classes"], np.int64)
+            filled += int(counts["filled"])
+        return total, filled
+
+    def write_map(self, out: Path, classes: ClassSchema, tags: Mapping[str, str]) -> None:
+        """Write the class map as a COG to ``out``; it appears there when whole."""
+        vrt = self._virtual("classes", 1, {CLASSES_TAG: json.dumps(classes.to_dict()), **tags})
+        band = vrt.find("VRTRasterBand")
+        assert band is not None
+        describe_classes(band, classes)
+        self._copy(vrt, out, OVERVIEW_RESAMPLING="MODE", COMPRESS="DEFLATE")
+
+    def write_confidence(self, out: Path, tags: Mapping[str, str]) -> None:
+        """Write the probability of the mapped class (float32, nodata NaN) as a COG to ``out``."""
+        vrt = self._virtual("confidence", 1, tags, ["confidence"])
+        self._copy(vrt, out, OVERVIEW_RESAMPLING="AVERAGE", COMPRESS="DEFLATE", PREDICTOR="YES")
+
+    def write_probabilities(self, out: Path, classes: ClassSchema, tags: Mapping[str, str]) -> None:
+        """Write one band per class with its probability (float32, nodata NaN) as a COG to ``out``."""
+        vrt = self._virtual("probabilities", len(classes), tags, list(classes.names))
+        self._copy(vrt, out, OVERVIEW_RESAMPLING="AVERAGE", COMPRESS="DEFLATE", PREDICTOR="YES", INTERLEAVE="BAND")
+
+    def _path(self, name: str, row: int, rows: int) -> Path:
+        return self.folder / f"{name}-{row:08d}-{rows:04d}.tif"
+
+    def _write(self, name: str, row: int, pixels: NDArray[Any], tags: Mapping[str, str]) -> None:
+        stacked = pixels[None] if pixels.ndim == 2 else pixels
+        final = self._path(name, row, stacked.shape[1])
+        temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
+        profile = {
+            "driver": "GTiff",
+            "count": stacked.shape[0],
+            "height": stacked.shape[1],
+            "width": stacked.shape[2],
+            "dtype": stacked.dtype,
+            "crs": self.grid.crs,
+            "transform": self.grid.transform,
+            "compress": "zstd",
+            "zstd_level": 1,
+            "interleave": "band",
+            "blockysize": min(_STRIP_ROWS, stacked.shape[1]),
+        }
+        if stacked.dtype.kind == "f":
+            profile["predictor"] = 2
+        try:
+            with rasterio.open(temporary, "w", **profile) as dataset:
+                dataset.write(stacked)
+                dataset.update_tags(**tags)
+            os.replace(temporary, final)
+        except (RasterioError, OSError) as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(
+                f"Rows {row}..{row + stacked.shape[1] - 1} cannot be written to {self.folder}: {error}.",
+                "Free space on that disk; the same command goes on where it stopped.",
+            ) from None
+
+    def _virtual(
+        self, name: str, count: int, tags: Mapping[str, str], descriptions: list[str] | None = None
+    ) -> Xml.Element:
+        """Return the virtual raster of all pieces of one product."""
+        grid, pieces = self.grid, self.done()
+        vrt = Xml.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
+        Xml.SubElement(vrt, "SRS").text = grid.crs.to_wkt()
+        Xml.SubElement(vrt, "GeoTransform").text = ", ".join(repr(float(v)) for v in grid.transform.to_gdal())
+        metadata = Xml.SubElement(vrt, "Metadata")
+        for key, value in sorted(tags.items()):
+            Xml.SubElement(metadata, "MDI", key=key).text = value
+        dtype, nodata = ("Byte", str(NODATA)) if name == "classes" else ("Float32", "nan")
+        for index in range(count):
+            band = Xml.SubElement(vrt, "VRTRasterBand", dataType=dtype, band=str(index + 1))
+            Xml.SubElement(band, "NoDataValue").text = nodata
+            if descriptions:
+                Xml.SubElement(band, "Description").text = descriptions[index]
+            for row, rows in pieces.items():
+                source = Xml.SubElement(band, "SimpleSource")
+                path = Xml.SubElement(source, "SourceFilename", relativeToVRT="0")
+                path.text = str(self._path(name, row, rows).absolute())
+                Xml.SubElement(source, "SourceBand").text = str(index + 1)
+                size = {"xSize": str(grid.width), "ySize": str(rows)}
+                Xml.SubElement(
+                    source,
+                    "SourceProperties",
+                    RasterXSize=str(grid.width),
+                    RasterYSize=str(rows),
+                    DataType=dtype,
+                    BlockXSize=str(grid.width),
+                    BlockYSize=str(min(_STRIP_ROWS, rows)),
+                )
+                Xml.SubElement(source, "SrcRect", xOff="0", yOff="0", **size)
+                Xml.SubElement(source, "DstRect", xOff="0", yOff=str(row), **size)
+        return vrt
+
+    def _copy(self, vrt: Xml.Element, out: Path, **options: str) -> None:
+        try:
+            with atomic_output(out) as temporary:
+                rasterio.shutil.copy(
+                    Xml.tostring(vrt, encoding="unicode"),
+                    temporary,
+                    driver="COG",
+                    BLOCKSIZE="512",
+                    NUM_THREADS="ALL_CPUS",
+                    BIGTIFF="IF_SAFER",
+                    **options,
+                )
+        except (RasterioError, OSError) as error:
+            raise OutputError(
+                f"{out} cannot be written: {error}.",
+                "Free space on that disk; the same command goes on where it stopped.",
+            ) from None
+
+
+def describe_classes(band: Xml.Element, classes: ClassSchema) -> None:
+    """Add class names, colours and an attribute table to a band of a virtual raster."""
+    Xml.SubElement(band, "ColorInterp").text = "Palette"
+    Xml.SubElement(band, "Description").text = "land cover"
+    colors = Xml.SubElement(band, "ColorTable")
+    for red, green, blue in classes.colors:
+        Xml.SubElement(colors, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4="255")
+    names = Xml.SubElement(band, "CategoryNames")
+    for name in classes.names:
+        Xml.SubElement(names, "Category").text = name
+    table = Xml.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
+    # GDAL's codes: type 0 integer, 2 text; usage 5 value, 2 name, 6 to 8 red, green, blue.
+    fields = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
+    for index, (name, kind, usage) in enumerate(fields):
+        field = Xml.SubElement(table, "FieldDefn", index=str(index))
+        Xml.SubElement(field, "Name").text = name
+        Xml.SubElement(field, "Type").text = str(kind)
+        Xml.SubElement(field, "Usage").text = str(usage)
+    for index, (name, color) in enumerate(zip(classes.names, classes.colors, strict=True)):
+        row = Xml.SubElement(table, "Row", index=str(index))
+        for value in (index, name, *color):
+            Xml.SubElement(row, "F").text = str(value)

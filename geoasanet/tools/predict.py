@@ -1,0 +1,468 @@
+"""``geoasanet predict``: from two rasters and a checkpoint to a land-cover map."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import rasterio
+
+import geoasanet
+from geoasanet.bands import InputBands
+from geoasanet.classes import ClassSchema
+from geoasanet.errors import BandError, CheckpointError, ConfigError, GeoASANetError
+from geoasanet.files import check_output
+from geoasanet.inference.blend import BLENDS
+from geoasanet.inference.mapping import MapJob, MapLayout, map_into
+from geoasanet.inference.predictor import Precision, Predictor, choose_device, choose_precision
+from geoasanet.inference.rows import MissingSar
+from geoasanet.inference.workers import WorkerTask, run_workers, share_rows
+from geoasanet.models.checkpoint import Checkpoint, load_checkpoint
+from geoasanet.progress import Progress, silent
+from geoasanet.raster.aoi import Bounds
+from geoasanet.raster.cog import RowSpool
+from geoasanet.raster.scaling import SarScale, Scaling, choose_scaling, range_warnings
+from geoasanet.raster.scene import Scene, WarpedLayer, default_map_path
+from geoasanet.tools.checkpoints import find_checkpoint
+from geoasanet.tools.journal import file_stamp, open_journal, partial_folder
+
+if TYPE_CHECKING:
+    import torch
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictResult:
+    """What :func:`predict` made."""
+
+    map: Path
+    """Class map, Cloud Optimized GeoTIFF."""
+    checkpoint: str
+    """The checkpoint's path, or "model" for a module that was passed in."""
+    classes: ClassSchema
+    class_pixels: dict[str, int]
+    """Mapped pixels of each class."""
+    nodata_pixels: int
+    """Pixels of the map without a class."""
+    filled_pixels: int
+    """Mapped pixels that had no SAR data (``missing_sar="fill"``)."""
+    windows: int
+    """Windows that cover the map, those without a valid pixel included."""
+    seconds: float
+    confidence: Path | None = None
+    probabilities: Path | None = None
+    polygons: Path | None = None
+    quicklook: Path | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-serialisable description."""
+        data = {**asdict(self), "classes": list(self.classes.names)}
+        return {key: str(value) if isinstance(value, Path) else value for key, value in data.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """The network of a run, from a checkpoint or passed in."""
+
+    model: Any
+    classes: ClassSchema
+    bands: InputBands | None
+    window: int
+    label: str
+    identity: dict[str, Any]
+    checkpoint: Path | None
+    sar_count: int | None
+
+
+def predict(
+    rgb: PathLike,
+    sar: PathLike,
+    *,
+    checkpoint: PathLike | Checkpoint | None = None,
+    model: torch.nn.Module | None = None,
+    classes: ClassSchema | Sequence[str] | None = None,
+    out: PathLike | None = None,
+    window: int | None = None,
+    overlap: int | None = None,
+    blend: str = "hann",
+    batch_size: int | Literal["auto"] = "auto",
+    device: str = "auto",
+    gpus: int = 1,
+    precision: Precision = "auto",
+    compile: bool = False,
+    tta: bool = False,
+    aoi: PathLike | None = None,
+    bbox: Bounds | None = None,
+    bbox_crs: str | None = None,
+    probabilities: PathLike | None = None,
+    confidence: PathLike | None = None,
+    rgb_bands: Sequence[int] | None = None,
+    sar_bands: Sequence[int] | None = None,
+    sar_scale: SarScale = "auto",
+    missing_sar: MissingSar = "mask",
+    vectorize: PathLike | None = None,
+    quicklook: PathLike | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> PredictResult:
+    """Map a scene and write the map as a Cloud Optimized GeoTIFF on the RGB raster's grid.
+
+    Softmax probabilities of overlapping windows are averaged with strictly positive weights; the class of a pixel
+    is that of the largest average. Pixels without data are 255 (nodata). Memory depends on the scene's width and the
+    window, not on its height.
+
+    Args:
+        rgb: Optical raster: path, URL or GDAL virtual path.
+        sar: SAR raster on any grid over the same ground.
+        checkpoint: File, run folder, packaged name, or a loaded checkpoint. None takes
+            ``runs/latest/best.safetensors``, else the packaged ``s1s2-10m``.
+        model: Instead of a checkpoint, a module ``(rgb (N,3,H,W), sar (N,C,H,W)) -> logits (N,K,H,W)`` that takes
+            raw pixel values as float32; pixels without data are 0. Needs ``classes``.
+        classes: Class schema or class names of ``model``.
+        out: The map; ``<stem of rgb>_landcover.tif`` in the current folder if None.
+        window: Side of the windows in pixels; the checkpoint's own if None (256 for ``model``).
+        overlap: Least overlap of neighbouring windows in pixels; 64, or a quarter of a window below 256, if None.
+        blend: Window weight: "hann", "gaussian" or "flat".
+        batch_size: Windows at a time, or "auto".
+        device: "auto", "cpu", "cuda", "cuda:1", …
+        gpus: Worker processes, one for each CUDA device; on CPU they share the cores. The map does not depend on it.
+        precision: "auto", "fp32", "bf16" or "fp16".
+        compile: Compile the network first.
+        tta: Average over the eight symmetries of the square (eight times the work).
+        aoi: Vector file; only pixels whose centre lies in one of its polygons are mapped, and the output covers
+            their bounding box. Its pixels equal those of the whole map.
+        bbox: Left, bottom, right, top; the same for a box. Not together with ``aoi``.
+        bbox_crs: CRS of ``bbox``, for instance "EPSG:4326"; the RGB raster's if None.
+        probabilities: Also write every class's probability here (float32, one band per class).
+        confidence: Also write the probability of the mapped class here (float32).
+        rgb_bands: Numbers (from 1) of the red, green and blue bands.
+        sar_bands: Numbers of the SAR bands.
+        sar_scale: What the SAR values are: "auto", "linear", "db", or "none" to take them as they come.
+        missing_sar: "mask": pixels without SAR become nodata; "fill": they are mapped from RGB alone.
+        vectorize: Also write polygons here, see :func:`geoasanet.vectorize`.
+        quicklook: Also write a PNG of RGB, SAR, map and confidence here.
+        resume: Go on with an unfinished run of the same description.
+        overwrite: Replace existing outputs.
+        progress: Told how far the work is.
+
+    Returns:
+        Paths, pixel counts, seconds and warnings.
+
+    Raises:
+        GeoASANetError: If an input, an option, the checkpoint or an output is at fault; see its subclasses.
+    """
+    started = time.monotonic()
+    job_options = _check_options(blend, missing_sar, gpus, aoi, bbox, bbox_crs)
+    out = default_map_path(rgb) if out is None else Path(out)
+    extras = {
+        "confidence": confidence,
+        "probabilities": probabilities,
+        "polygons": vectorize,
+        "quicklook": quicklook,
+    }
+    paths = {name: Path(path) for name, path in extras.items() if path is not None}
+    _check_outputs(out, paths, overwrite, rgb, sar)
+    torch_device = choose_device(device)
+    choose_precision(precision, torch_device)
+
+    network = _load_network(checkpoint, model, classes, window, sar_bands)
+    size = network.window if window is None else window
+    notes = _window_notes(network, size)
+    sar_count = network.sar_count or 1
+    with Scene.open(rgb, sar, rgb_bands=rgb_bands, sar_bands=sar_bands, sar_count=sar_count) as scene:
+        _check_bands(scene, network)
+        scaling, more = _choose_scaling(scene, network, sar_scale)
+        notes += more
+        job = MapJob(
+            rgb=str(rgb),
+            sar=str(sar),
+            rgb_bands=scene.rgb.source.bands,
+            sar_bands=scene.sar.source.bands,
+            scaling=scaling,
+            window=size,
+            overlap=min(64, size // 4) if overlap is None else overlap,
+            keep_confidence=confidence is not None or quicklook is not None,
+            keep_probabilities=probabilities is not None,
+            **job_options,
+        )
+        layout = MapLayout.of(job, scene.grid, job.open_area(scene.grid))
+        cache = scene.block_cache_bytes
+
+    folder = partial_folder(out)
+    description = _describe(job, network, precision, torch_device.type, batch_size, tta, compile)
+    open_journal(folder, description, resume=resume)
+    spool = RowSpool(folder, layout.grid, layout.crop.row)
+    try:
+        task = _Run(job, layout, network, spool, torch_device, precision, batch_size, tta, compile, progress)
+        notes += task.run(gpus)
+        pixels, filled = spool.counts()
+        progress("Writing", 0, 1, "")
+        tags = _tags(network, description)
+        with rasterio.Env(GDAL_CACHEMAX=min(cache, 128 << 20)):
+            if "confidence" in paths:
+                spool.write_confidence(paths["confidence"], tags)
+            if "probabilities" in paths:
+                spool.write_probabilities(paths["probabilities"], network.classes, tags)
+            if "quicklook" in paths:
+                spool.write_confidence(folder / "confidence.tif", tags)
+            spool.write_map(out, network.classes, tags)
+        progress("Writing", 1, 1, "")
+        if "polygons" in paths:
+            _vectorize(out, paths, overwrite, progress)
+        if "quicklook" in paths:
+            _quicklook(rgb, sar, out, folder / "confidence.tif", job, network, pixels, paths["quicklook"])
+    except GeoASANetError:
+        if not spool.done():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    count = len(network.classes)
+    if filled:
+        notes.append(f"{filled} pixels had no SAR data and were mapped from the optical bands alone.")
+    return PredictResult(
+        map=out,
+        checkpoint=network.label,
+        classes=network.classes,
+        class_pixels={name: int(pixels[i]) for i, name in enumerate(network.classes.names)},
+        nodata_pixels=int(pixels[count:].sum()),
+        filled_pixels=filled,
+        windows=len(layout.plan),
+        seconds=time.monotonic() - started,
+        confidence=paths.get("confidence"),
+        probabilities=paths.get("probabilities"),
+        polygons=paths.get("polygons"),
+        quicklook=paths.get("quicklook"),
+        warnings=tuple(notes),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The long part of a prediction: filling the spool."""
+
+    job: MapJob
+    layout: MapLayout
+    network: _Network
+    spool: RowSpool
+    device: torch.device
+    precision: Precision
+    batch_size: int | Literal["auto"]
+    tta: bool
+    compile: bool
+    progress: Progress
+
+    def run(self, gpus: int) -> list[str]:
+        """Map what is not yet spooled, in this process or in ``gpus`` others; return warnings."""
+        pending = self.layout.pending(self.spool)
+        columns = len(self.layout.plan.columns)
+        done = columns * (len(self.layout.plan.rows) - sum(map(len, pending)))
+        total = len(self.layout.plan)
+
+        def advance(windows: int) -> None:
+            nonlocal done
+            done += windows
+            self.progress("Mapping", done, total, "windows")
+
+        advance(0)
+        if not pending:
+            return []
+        if gpus > 1:
+            return run_workers(self._tasks(pending, gpus), advance)
+        network = self.network
+        model = network.model if network.model is not None else load_checkpoint(network.checkpoint or "").model
+        predictor = Predictor(
+            model,
+            network.bands,
+            len(network.classes),
+            device=self.device,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            tta=self.tta,
+            compile=self.compile,
+        )
+        map_into(self.spool, self.job, predictor, pending, advance)
+        return predictor.warnings
+
+    def _tasks(self, pending: Sequence[range], gpus: int) -> list[WorkerTask]:
+        if self.network.checkpoint is None:
+            raise ConfigError("Several workers need a checkpoint file, found a model object.", "Save it first.")
+        import torch
+
+        shares = share_rows(pending, gpus)
+        if self.device.type == "cuda" and torch.cuda.device_count() < len(shares):
+            raise ConfigError(
+                f"--gpus {gpus} asks for {gpus} CUDA devices, {torch.cuda.device_count()} found.",
+                "Lower --gpus, or add --device cpu.",
+            )
+        threads = max(1, (os.cpu_count() or 1) // len(shares))
+        return [
+            WorkerTask(
+                job=self.job,
+                spool=self.spool.folder,
+                grid=self.layout.grid,
+                first_row=self.layout.crop.row,
+                rows=share,
+                checkpoint=self.network.checkpoint,
+                device=f"cuda:{index}" if self.device.type == "cuda" else self.device.type,
+                threads=threads,
+                precision=self.precision,
+                batch_size=None if self.batch_size == "auto" else self.batch_size,
+                tta=self.tta,
+                compile=self.compile,
+            )
+            for index, share in enumerate(shares)
+        ]
+
+
+def _check_options(
+    blend: str, missing_sar: str, gpus: int, aoi: PathLike | None, bbox: Bounds | None, bbox_crs: str | None
+) -> dict[str, Any]:
+    """Return the options of :class:`MapJob` that pass unchanged."""
+    if blend not in BLENDS:
+        raise ConfigError(f"--blend {blend!r} is unknown; one of {', '.join(BLENDS)} is needed.")
+    if missing_sar not in ("mask", "fill"):
+        raise ConfigError(f"--missing-sar {missing_sar!r} is unknown; mask or fill is needed.")
+    if gpus < 1:
+        raise ConfigError(f"--gpus must be at least 1, found {gpus}.")
+    if aoi is not None and bbox is not None:
+        raise ConfigError("--aoi and --bbox exclude each other.", "Give one of them.")
+    return {
+        "blend": blend,
+        "missing_sar": missing_sar,
+        "aoi": None if aoi is None else str(aoi),
+        "bbox": None if bbox is None else (bbox[0], bbox[1], bbox[2], bbox[3]),
+        "bbox_crs": bbox_crs,
+    }
+
+
+def _check_outputs(out: Path, paths: dict[str, Path], overwrite: bool, rgb: PathLike, sar: PathLike) -> None:
+    inputs = (str(rgb), str(sar))
+    everything = [out, *paths.values()]
+    for path in everything:
+        if everything.count(path) > 1:
+            raise ConfigError(f"Two outputs have the same name: {path}.", "Name them differently.")
+        check_output(path, overwrite=overwrite, inputs=inputs)
+
+
+def _load_network(
+    checkpoint: PathLike | Checkpoint | None,
+    model: torch.nn.Module | None,
+    classes: ClassSchema | Sequence[str] | None,
+    window: int | None,
+    sar_bands: Sequence[int] | None,
+) -> _Network:
+    if model is not None:
+        if checkpoint is not None:
+            raise ConfigError("Give a checkpoint or a model, not both.")
+        if classes is None:
+            raise ConfigError("A model needs its class names.", "Pass classes=[…].")
+        schema = classes if isinstance(classes, ClassSchema) else ClassSchema.from_names(list(classes))
+        identity = {"model": type(model).__name__}
+        count = len(sar_bands) if sar_bands else None
+        return _Network(model, schema, None, window or 256, "model", identity, None, count)
+    if classes is not None:
+        raise ConfigError("Class names come from the checkpoint; classes= goes with model= only.")
+    loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(find_checkpoint(checkpoint))
+    identity = {"sha256": loaded.sha256, "model": loaded.name}
+    return _Network(
+        loaded.model,
+        loaded.classes,
+        loaded.bands,
+        loaded.window_size,
+        str(loaded.path),
+        identity,
+        loaded.path,
+        len(loaded.bands.sar),
+    )
+
+
+def _window_notes(network: _Network, size: int) -> list[str]:
+    if network.bands is None or size == network.window:
+        return []
+    return [
+        f"--window {size} differs from the {network.window} px that the checkpoint was trained on: its global "
+        "operators see another context, so it acts as another network."
+    ]
+
+
+def _check_bands(scene: Scene, network: _Network) -> None:
+    found, needed = len(scene.sar.source.bands), network.sar_count
+    if len(scene.rgb.source.bands) != 3:
+        raise BandError(
+            f"{len(scene.rgb.source.bands)} optical bands were chosen from {scene.rgb.source.path}, 3 are needed.",
+            "For instance --rgb-bands 1,2,3 (red, green, blue).",
+        )
+    if needed is not None and found != needed:
+        raise CheckpointError(
+            f"Checkpoint {network.label} takes {needed} SAR band{'s' * (needed != 1)}, {found} "
+            f"{'were' if found != 1 else 'was'} chosen from {scene.sar.source.path}.",
+            f"Choose {needed} with --sar-bands, or use a checkpoint trained on {found}.",
+        )
+
+
+def _choose_scaling(scene: Scene, network: _Network, option: SarScale) -> tuple[Scaling, list[str]]:
+    if network.bands is None:
+        return Scaling("raw", "raw"), []
+    rgb, sar = scene.rgb.source, scene.sar.source
+    sar_pixels = sar.sample_pixels()
+    scaling, notes = choose_scaling(option, network.bands.sar, sar.dtype, sar_pixels, sar.path)
+    notes += range_warnings("RGB", network.bands.rgb, rgb.sample_pixels(), rgb.path)
+    if sar_pixels.shape[1]:
+        import numpy as np
+
+        scaled, valid = scaling.apply(sar_pixels[:, :, None], np.ones((sar_pixels.shape[1], 1), bool))
+        notes += range_warnings("SAR", network.bands.sar, scaled[:, valid], sar.path)
+    return scaling, notes
+
+
+def _describe(
+    job: MapJob,
+    network: _Network,
+    precision: str,
+    device: str,
+    batch_size: int | str,
+    tta: bool,
+    compile: bool,
+) -> dict[str, Any]:
+    """Return all that decides the map's pixels."""
+    options = asdict(job)
+    options.pop("rgb"), options.pop("sar")
+    return {
+        "rgb": file_stamp(job.rgb),
+        "sar": file_stamp(job.sar),
+        "options": options,
+        "network": network.identity,
+        "classes": list(network.classes.names),
+        "device": device,
+        "precision": precision,
+        "batch_size": batch_size,
+        "tta": tta,
+        "compile": compile,
+        "version": geoasanet.__version__,
+    }
+
+
+def _tags(network: _Network, description: dict[str, Any]) -> dict[str, str]:
+    options = {**description["options"], "precision": description["precision"], "tta": description["tta"]}
+    return {
+        "GEOASANET_VERSION": geoasanet.__version__,
+        "GEOASANET_CHECKPOINT": network.identity.get("sha256", network.label),
+        "GEOASANET_MODEL": network.identity["model"],
+        "GEOASANET_OPTIONS": json.dumps(options, sort_keys=True),
+        "TIFFTAG_SOFTWARE": f"geoasanet {geoasanet.__version__}",
+    }
+
+
+def _vectorize(out: Path, paths: dict[str, Path], overwrite: bool, progress: Progress) -> None:
+    from geoasanet.tools.vectorize import vectorize
+
+    vectorize(out, out=paths["polygons"], overwrite=overwrite, progress=progress)
