@@ -136,7 +136,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
     path = Path(path)
     header = read_checkpoint_header(path)
     model = _empty_model(header)
-    tensors = _read_tensors(header)
+    tensors = _read_tensors(header, {name: tensor.dtype for name, tensor in model.state_dict().items()})
     model.load_state_dict(tensors, assign=True)
     return Checkpoint(
         model=model.to(device).eval(),
@@ -175,6 +175,8 @@ def _empty_model(header: CheckpointHeader) -> Network:
     """Return the described network without memory, after comparing every tensor's name and shape."""
     arguments = dict(header.arguments)
     try:
+        if "encoder_weights" in arguments:  # would read another file
+            raise ModelError("encoder_weights are no part of an architecture.")
         with torch.device("meta"):
             model = create_model(header.name, **arguments)
     except (ModelError, TypeError) as error:
@@ -195,14 +197,13 @@ def _empty_model(header: CheckpointHeader) -> Network:
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(
-            f"The tensors in checkpoint {header.path} are not those of its network: "
-            f"{'; '.join(problems[:3])}{more}.",
+            f"The tensors in checkpoint {header.path} are not those of its network: {'; '.join(problems[:3])}{more}.",
             "Fetch or make it again.",
         )
     return model
 
 
-def _read_tensors(header: CheckpointHeader) -> dict[str, Tensor]:
+def _read_tensors(header: CheckpointHeader, dtypes: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     try:
         with safe_open(header.path, framework="pt") as file:
@@ -213,14 +214,15 @@ def _read_tensors(header: CheckpointHeader) -> dict[str, Tensor]:
                         f"Tensor {name} in checkpoint {header.path} holds NaN or infinity.",
                         "Its training diverged or the file is damaged; use another.",
                     )
+                if tensor.is_floating_point() != dtypes[name].is_floating_point:
+                    raise CheckpointError(
+                        f"Tensor {name} in checkpoint {header.path} is {tensor.dtype}, {dtypes[name]} is needed.",
+                        "Fetch or make it again.",
+                    )
                 # A copy of its own: the file may be replaced while the network is in use.
-                tensors[name] = tensor.to(
-                    torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True
-                )
+                tensors[name] = tensor.to(dtypes[name], copy=True)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"Checkpoint {header.path} is damaged ({error}).", "Fetch or make it again."
-        ) from error
+        raise CheckpointError(f"Checkpoint {header.path} is damaged ({error}).", "Fetch or make it again.") from error
     return tensors
 
 

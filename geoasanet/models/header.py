@@ -104,9 +104,7 @@ def read_checkpoint_header(path: str | Path) -> CheckpointHeader:
     try:
         return _parse(path, json.loads(text), tensors)
     except GeoASANetError as error:
-        raise CheckpointError(
-            f"Checkpoint {path} is malformed: {error}", "Fetch or make it again."
-        ) from error
+        raise CheckpointError(f"Checkpoint {path} is malformed: {error}", "Fetch or make it again.") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise CheckpointError(
             f"The description in checkpoint {path} is malformed ({type(error).__name__}: {error}).",

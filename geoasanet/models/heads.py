@@ -28,9 +28,7 @@ class UPerHead(nn.Module):
         from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 
         # smp counts [1, 1/2, 1/4, …] and never looks at the first two.
-        self.decoder = UPerNetDecoder(
-            (0, 0, *channels), encoder_depth=len(channels) + 1, decoder_channels=width
-        )
+        self.decoder = UPerNetDecoder((0, 0, *channels), encoder_depth=len(channels) + 1, decoder_channels=width)
         # smp norms its inputs; ours arrive normed, and the original head adds none.
         self.decoder.feature_norms = nn.ModuleList(nn.Identity() for _ in channels)
         init_kaiming(self.decoder)

@@ -5,20 +5,20 @@ The published weights are CC BY-NC 4.0 (see :mod:`geoasanet.models.asanet`).
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from geoasanet.errors import CheckpointError, ModelError
 from geoasanet.models.encoders import ConvNeXtEncoder, EncoderSpec, build_trunk
+from geoasanet.models.pickles import read_tensor_file
 
 HUB = "imagenet"
-PREFERRED_TAG = "fcmae_ft_in22k_in1k_384"
-"""The weights that the original recipe starts from; sizes without it take timm's default."""
+PREFERRED_TAGS = ("fcmae_ft_in22k_in1k_384", "fcmae_ft_in22k_in1k", "fcmae_ft_in1k")
+"""timm's tags of the weights, best first; the first are those that the original recipe starts from."""
 
 Weights = dict[str, Tensor]
 
@@ -38,7 +38,7 @@ def load_encoder_weights(encoders: Sequence[ConvNeXtEncoder], spec: EncoderSpec,
         CheckpointError: If the file or the hub is out of reach, unreadable, or holds another size.
         ModelError: If the hub knows no weights for this size.
     """
-    weights = _from_hub(spec) if str(source) == HUB else _from_file(Path(source), spec)
+    weights = _from_file(_fetch(spec) if str(source) == HUB else Path(source), spec)
     for encoder in encoders:
         own = encoder.state_dict()
         found = {}
@@ -58,23 +58,26 @@ def load_encoder_weights(encoders: Sequence[ConvNeXtEncoder], spec: EncoderSpec,
         encoder.load_state_dict(found, strict=False)
 
 
-def _from_hub(spec: EncoderSpec) -> Weights:
+def _fetch(spec: EncoderSpec) -> Path:
+    """Return the local copy of a named encoder's published weights."""
     import timm
+    from huggingface_hub import hf_hub_download
 
     if not isinstance(spec, str):
         raise ModelError("ImageNet weights exist for encoders that timm knows by name only.", "Give a file.")
-    preferred = f"{spec}.{PREFERRED_TAG}"
-    name = preferred if preferred in timm.list_models(f"{spec}.*", pretrained=True) else spec
+    published = timm.list_models(f"{spec}.*", pretrained=True)
+    names = [f"{spec}.{tag}" for tag in PREFERRED_TAGS if f"{spec}.{tag}" in published]
+    if not names:
+        raise ModelError(f"There are no ImageNet weights for encoder {spec!r}.", "Give a file.")
+    repository = f"timm/{names[0]}"
     try:
-        trunk = timm.create_model(name, pretrained=True, num_classes=0)
+        return Path(hf_hub_download(repository, "model.safetensors"))
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"ImageNet weights {name} cannot be fetched from the Hugging Face hub ({reason}).",
-            "Fetch the file timm/" + name + " elsewhere and give its path as encoder_weights.",
+            f"ImageNet weights {repository} cannot be fetched from the Hugging Face hub ({reason}).",
+            "Fetch its model.safetensors elsewhere and give that path as encoder_weights.",
         ) from error
-    weights: Weights = trunk.state_dict()
-    return weights
 
 
 def _from_file(path: Path, spec: EncoderSpec) -> Weights:
@@ -97,32 +100,22 @@ def _from_file(path: Path, spec: EncoderSpec) -> Weights:
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Weights:
     if not path.is_file():
         raise CheckpointError(f"Encoder weights {path} do not exist.", "Give a .safetensors or .pth file.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
+    if path.suffix == ".safetensors":
+        try:
             return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"Encoder weights {path} cannot be read as plain tensors ({str(error).splitlines()[0]}).",
-            "Give an intact .safetensors file, or a .pth file that holds nothing but tensors.",
-        ) from error
-    except Exception as error:
-        if type(error).__module__.startswith("safetensors"):
-            raise CheckpointError(f"Encoder weights {path} are no safetensors file ({error}).") from error
-        raise
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"Encoder weights {path} are damaged ({error}).", "Fetch them again.") from error
+    file = read_tensor_file(path)
+    state = file.content
     for key in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(
-            f"Encoder weights {path} hold more than named tensors.", "Give a bare state dict."
-        )
-    return state
+    if not isinstance(state, dict):
+        raise CheckpointError(f"Encoder weights {path} hold no named tensors.", "Give a state dict.")
+    return file.tensors(state)
 
 
 def _adapt_stem(weight_OIhw: Tensor, in_channels: int) -> Tensor:

@@ -54,18 +54,14 @@ def create_model(
     unknown = sorted(set(given) - (set(signature.parameters) - {"encoder_weights"}))
     if unknown:
         known = ", ".join(key for key in signature.parameters if key not in common)
-        raise ModelError(
-            f"Model {name} takes no {', '.join(unknown)}.", f"Beside the common ones it takes {known}."
-        )
+        raise ModelError(f"Model {name} takes no {', '.join(unknown)}.", f"Beside the common ones it takes {known}.")
     bound = signature.bind(**given)
     bound.apply_defaults()
     recorded = {key: value for key, value in bound.arguments.items() if key != "encoder_weights"}
     try:
         recorded = json.loads(json.dumps(recorded))
     except TypeError as error:
-        raise ModelError(
-            f"Arguments of model {name} must be plain numbers, text and lists ({error})."
-        ) from None
+        raise ModelError(f"Arguments of model {name} must be plain numbers, text and lists ({error}).") from None
     model = network(**given, encoder_weights=encoder_weights)
     model.architecture = Architecture(name, recorded)
     return model
@@ -81,6 +77,4 @@ def _lookup(name: str) -> Callable[..., Network]:
         return NETWORKS[name]
     nearest = difflib.get_close_matches(str(name).lower(), model_names(), 1, 0.4)
     known = f"Known are {', '.join(model_names())}."
-    raise ModelError(
-        f"Model {name!r} is unknown.", f"Did you mean {nearest[0]}? {known}" if nearest else known
-    )
+    raise ModelError(f"Model {name!r} is unknown.", f"Did you mean {nearest[0]}? {known}" if nearest else known)
