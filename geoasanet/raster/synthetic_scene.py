@@ -49,16 +49,15 @@ def write_scene(landscape: Landscape, folder: Path, *, overwrite: bool = False) 
     tags = {"geoasanet_note": NOTE, "geoasanet_seed": str(landscape.seed)}
     transform = Affine(*rgb_transform(landscape.pixel_m))
     colors = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-    _write(
-        paths.rgb, landscape.rgb, RGB_CRS, transform, ("red", "green", "blue"), tags, colors=colors, predictor="YES"
-    )
+    rgb_names = ("red", "green", "blue")
+    _write(paths.rgb, landscape.rgb, RGB_CRS, transform, names=rgb_names, tags=tags, colors=colors, predictor="YES")
     grid = sar_grid(*landscape.shape, landscape.pixel_m)
     sigma_db = observe_sar(landscape, grid)
     more = {"units": "dB", "equivalent_number_of_looks": str(LOOKS)}
-    names = ("sigma0_dB",)
-    _write(paths.sar, sigma_db[None], grid.crs, Affine(*grid.transform), names, tags | more, nodata=float("nan"))
-    labels = landscape.labels[None]
-    _write(paths.labels, labels, RGB_CRS, transform, ("land cover",), tags, nodata=NODATA, resampling="MODE")
+    own = Affine(*grid.transform)
+    _write(paths.sar, sigma_db[None], grid.crs, own, names=("sigma0_dB",), tags=tags | more, nodata=float("nan"))
+    mode: dict[str, Any] = {"nodata": NODATA, "resampling": "MODE"}
+    _write(paths.labels, landscape.labels[None], RGB_CRS, transform, names=("land cover",), tags=tags, **mode)
     return paths
 
 
@@ -67,9 +66,9 @@ def _write(
     data: NDArray[Any],
     crs: str,
     transform: Affine,
+    *,
     names: tuple[str, ...],
     tags: dict[str, str],
-    *,
     colors: tuple[ColorInterp, ...] = (),
     resampling: str = "AVERAGE",
     **options: Any,
