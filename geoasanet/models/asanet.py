@@ -1,9 +1,9 @@
 """ASANet: two ConvNeXt-V2 encoders that focus on their differences, cascaded fusion per stage, UPerNet head.
 
-Idea: "ASANet: Asymmetric Semantic Aligning Network for RGB and SAR image land cover classification", Zhang, Peng, Chen
-et al., ISPRS Journal of Photogrammetry and Remote Sensing 218 (2024) 574-587, arXiv 2412.02044. Public code:
-https://github.com/whu-pzhang/ASANet (Apache-2.0); this module is written afresh and gives its numbers. Blocks of the
-encoders come from timm (Apache-2.0), parts of the head from segmentation-models-pytorch (MIT).
+Idea: "ASANet: Asymmetric Semantic Aligning Network for RGB and SAR image land cover classification", Zhang, Peng, Lu,
+Huang and Liu, ISPRS Journal of Photogrammetry and Remote Sensing 218, 2024, doi 10.1016/j.isprsjprs.2024.09.025, arXiv
+2412.02044. Public code: https://github.com/whu-pzhang/ASANet (Apache-2.0); this module is written afresh and gives its
+numbers. Blocks of the encoders come from timm (Apache-2.0), parts of the head from segmentation-models-pytorch (MIT).
 
 ImageNet weights of the encoders (``encoder_weights``) are published by Meta under CC BY-NC 4.0: networks trained from
 them may not be used commercially.

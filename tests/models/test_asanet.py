@@ -147,3 +147,11 @@ def test_exported_network_gives_the_same_logits_for_other_sizes(make_tiny, image
     program = torch.export.export(model, images(2), dynamic_shapes=({0: batch}, {0: batch}))
     with torch.no_grad():
         torch.testing.assert_close(program.module()(*images(3)), model(*images(3)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_network_compiles_as_one_graph(make_tiny, images):
+    model = make_tiny().eval()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(*images()), model(*images()), atol=1e-5, rtol=1e-5)

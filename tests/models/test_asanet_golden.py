@@ -188,6 +188,28 @@ def test_drop_path_grows_as_in_the_original(golden, full):
     assert len(ours) == len(recorded)
 
 
+def test_first_training_step_has_the_original_loss_and_gradient(golden):
+    """Training mode: batch statistics, both heads, and the way back through every part."""
+    recorded = json.loads((golden / "training" / "train_steps.json").read_text())["log"][0]
+    official = read_official(golden / "asanet_tiny" / "mmengine_runner.pth")
+    # Three SAR channels as in the original: one summed kernel has another gradient.
+    converted = convert_official(official, sar_channels=3)
+    without_chance = {**converted.model.architecture.arguments, "drop_path": 0.0, "dropout": 0.0}
+    model = create_model("asanet", **without_chance)
+    model.load_state_dict(converted.model.state_dict())
+    with np.load(golden / "training" / "train_steps.npz") as arrays:
+        rgb = normalise(arrays["it0/rgb"].transpose(0, 3, 1, 2), converted.bands.rgb)
+        sar = normalise(arrays["it0/sar"][:, None].repeat(3, 1), converted.bands.sar)
+        label = torch.from_numpy(arrays["it0/label"]).long()
+    logits, auxiliary = model.double()(rgb.double(), sar.double())
+    losses = [nn.functional.cross_entropy(x, label, ignore_index=255) for x in (logits, auxiliary)]
+    assert losses[0].item() == pytest.approx(recorded["decode.loss_ce"], abs=2e-5)
+    assert 0.4 * losses[1].item() == pytest.approx(recorded["aux.loss_ce"], abs=2e-5)
+    (losses[0] + 0.4 * losses[1]).backward()
+    norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm().item()
+    assert norm == pytest.approx(recorded["grad_norm"], rel=1e-4)
+
+
 def load_unit(module, weights, name, theirs="", ours="", rename=rename_asanet):
     """Load a unit's recorded weights; ``theirs`` and ``ours`` are where it sits in the whole network."""
     keys = {key: rename(theirs + key.removeprefix(f"{name}/")) for key in weights if key.startswith(f"{name}/")}
