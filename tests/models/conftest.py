@@ -25,12 +25,9 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
-def golden() -> Path:
+def golden(shared: Path) -> Path:
     """The folder of reference outputs of the original code."""
-    folder = Path(__file__).resolve().parents[3] / "shared" / "golden"
-    if not folder.is_dir():
-        pytest.skip("the reference outputs (../shared/golden) are not here")
-    return folder
+    return shared / "golden"
 
 
 @pytest.fixture
