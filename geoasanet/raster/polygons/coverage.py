@@ -1,0 +1,227 @@
+"""From a map to polygons that cover it: the stages in order, and the result as batches of features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoasanet.progress import Progress, silent
+from geoasanet.raster.grid import Grid
+from geoasanet.raster.polygons.arcs import Arcs, trace_strip
+from geoasanet.raster.polygons.measure import ground_of
+from geoasanet.raster.polygons.merging import (
+    Borders,
+    area_units,
+    map_borders,
+    merge_small,
+    strip_areas,
+    strip_borders,
+)
+from geoasanet.raster.polygons.regions import Regions, join_strips
+from geoasanet.raster.polygons.rings import Rings, polygons_wkb, rings_of
+from geoasanet.raster.polygons.runs import Runs, runs_of
+from geoasanet.raster.polygons.simplify import simplify_arcs
+from geoasanet.raster.polygons.smooth import smooth_arcs
+from geoasanet.raster.polygons.source import ConfidenceReader, MapReader
+from geoasanet.raster.polygons.stitch import stitch
+from geoasanet.raster.polygons.threads import ordered_map
+from geoasanet.raster.polygons.totals import arcs_bounds, mean_confidence, measure_regions, strip_confidence
+
+BATCH_POLYGONS = 16_384
+BATCH_POINTS = 1 << 21
+"""A batch of features has at most so many polygons, and few more vertices than this."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """How borders are drawn.
+
+    All zero: exactly along the pixels.
+    """
+
+    min_area_m2: float = 0.0
+    """Regions with less ground area join a neighbour."""
+    simplify_m: float = 0.0
+    """Tolerance of the simplification on the ground, metres: bends go that span less than its square."""
+    smooth: int = 0
+    """Passes of corner cutting."""
+
+
+class Batch(NamedTuple):
+    """Some features, in order."""
+
+    class_ids: NDArray[np.uint8]
+    area_m2: NDArray[np.float64]
+    perimeter_m: NDArray[np.float64]
+    confidence: NDArray[np.float64] | None
+    """NaN where no pixel had one."""
+    offsets: NDArray[np.int64]
+    """Geometry i is wkb[offsets[i] : offsets[i + 1]]."""
+    wkb: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Polygons that cover a map's valid area without gaps or overlaps, one for each region, by first pixel."""
+
+    grid: Grid
+    """The map's grid."""
+    classes: NDArray[np.uint8]
+    """Class of each region; region 0 is where there is no data."""
+    area_m2: NDArray[np.float64]
+    """Ground area of each region as drawn."""
+    perimeter_m: NDArray[np.float64]
+    """Ground length of each region's border as drawn, holes included."""
+    confidence: NDArray[np.float64] | None
+    """Mean confidence of each region's pixels, NaN where there is none."""
+    pixels_with_confidence: NDArray[np.int64] | None
+    """How many pixels of each region have one."""
+    arcs: Arcs
+    """The borders."""
+    rings: Rings
+    """The rings made of them."""
+    planar: bool
+    """True if areas were measured in the CRS's plane, for lack of an ellipsoid."""
+
+    def chosen(self, class_ids: Sequence[int]) -> NDArray[np.int64]:
+        """Return the regions of some classes, in order."""
+        wanted = np.zeros(256, bool)
+        wanted[list(class_ids)] = True
+        return np.flatnonzero(wanted[self.classes[1:]]) + 1
+
+    def features(self, regions: NDArray[np.int64], workers: int) -> Iterator[Batch]:
+        """Yield one polygon for each region, in order."""
+        ends = np.cumsum(self.rings.points_of(regions))
+        cuts = [0]
+        while cuts[-1] < len(regions):
+            before = int(ends[cuts[-1] - 1]) if cuts[-1] else 0
+            stop = int(np.searchsorted(ends, before + BATCH_POINTS, side="right"))
+            cuts.append(max(cuts[-1] + 1, min(stop, cuts[-1] + BATCH_POLYGONS)))
+        spans = [regions[a:b] for a, b in pairwise(cuts)]
+        yield from ordered_map(self._polygons, spans, workers)
+
+    def dissolved(self, regions: NDArray[np.int64]) -> Iterator[Batch]:
+        """Yield one multipolygon for each class."""
+        for class_id in np.unique(self.classes[regions]):
+            members = regions[self.classes[regions] == class_id]
+            offsets, wkb = self._wkb(members, np.array([0, len(members)]), True)
+            confidence = None
+            if self.confidence is not None and self.pixels_with_confidence is not None:
+                count = self.pixels_with_confidence[members]
+                total = np.where(count > 0, self.confidence[members] * count, 0.0).sum()
+                confidence = np.array([total / count.sum() if count.sum() else np.nan])
+            yield Batch(
+                np.array([class_id]),
+                np.array([self.area_m2[members].sum()]),
+                np.array([self.perimeter_m[members].sum()]),
+                confidence,
+                offsets,
+                wkb,
+            )
+
+    def bounds(self, regions: NDArray[np.int64]) -> tuple[float, float, float, float] | None:
+        """Return west, south, east, north of some regions in the CRS, or None if there are none."""
+        wanted = np.zeros(len(self.classes), bool)
+        wanted[regions] = True
+        arcs = np.flatnonzero(wanted[self.arcs.left] | wanted[self.arcs.right])
+        if not len(arcs):
+            return None
+        return arcs_bounds(self.arcs, arcs, self.grid.transform.to_gdal())
+
+    def _polygons(self, regions: NDArray[np.int64]) -> Batch:
+        offsets, wkb = self._wkb(regions, np.arange(len(regions) + 1), False)
+        confidence = None if self.confidence is None else self.confidence[regions]
+        return Batch(self.classes[regions], self.area_m2[regions], self.perimeter_m[regions], confidence, offsets, wkb)
+
+    def _wkb(
+        self, regions: NDArray[np.int64], offsets: NDArray[np.int64], multi: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        return polygons_wkb(self.arcs, self.rings, regions, offsets, multi, self.grid.transform.to_gdal())
+
+
+class _Scan(NamedTuple):
+    """What one strip gives when it is read."""
+
+    runs: Runs
+    areas: NDArray[np.int64] | None
+    borders: Borders | None
+    confidence: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+
+
+def cover(
+    reader: MapReader,
+    outline: Outline,
+    confidence: ConfidenceReader | None = None,
+    *,
+    workers: int = 1,
+    strip_rows: int | None = None,
+    progress: Progress = silent,
+) -> Coverage:
+    """Return the polygons of a map.
+
+    Args:
+        reader: The map.
+        outline: How borders are drawn.
+        confidence: Confidence to average over each region.
+        workers: Threads; the result does not depend on it.
+        strip_rows: Rows that are read at once, by default what suits the file; the result does not depend on it.
+        progress: Told about rows read and borders traced.
+
+    Raises:
+        SceneError: If a block cannot be read.
+        BandError: If a value is no class id or no confidence.
+    """
+    grid = reader.grid
+    ground = ground_of(grid)
+    units = area_units(ground)
+    filtering = outline.min_area_m2 > 0
+
+    def scan(rows: tuple[int, int]) -> _Scan:
+        runs = runs_of(reader.read(*rows), rows[0])
+        return _Scan(
+            runs,
+            strip_areas(runs, ground, units) if filtering else None,
+            strip_borders(runs) if filtering else None,
+            strip_confidence(runs, confidence.read(*rows)) if confidence else None,
+        )
+
+    scans = []
+    for result in ordered_map(scan, reader.strips(strip_rows), workers):
+        scans.append(result)
+        progress("reading map", result.runs.row + result.runs.height, grid.height, "rows")
+    strips = tuple(s.runs for s in scans)
+    regions = join_strips(strips)
+    if filtering:
+        borders = map_borders(strips, [s.borders for s in scans if s.borders is not None], regions)
+        areas = regions.sums([s.areas for s in scans if s.areas is not None])
+        pixel = ground.pixel_size(grid.width / 2, grid.height / 2)
+        regions = merge_small(regions, borders, areas, outline.min_area_m2 * units, pixel)
+    means, counts = mean_confidence(regions, [s.confidence for s in scans if s.confidence is not None])
+    del scans
+
+    arcs = _trace(strips, regions, workers, progress)
+    del strips
+    if outline.simplify_m > 0:
+        progress("simplifying", 0, len(arcs), "borders")
+        at = arcs.first
+        pixel_areas = ground.pixel_area(arcs.cols[at].astype(np.float64), arcs.rows[at].astype(np.float64))
+        arcs = simplify_arcs(arcs, outline.simplify_m**2 / pixel_areas, (grid.height, grid.width), workers)
+        progress("simplifying", len(arcs), len(arcs), "borders")
+    if outline.smooth:
+        arcs = smooth_arcs(arcs, outline.smooth, (grid.height, grid.width), workers)
+    area, perimeter = measure_regions(arcs, ground, regions.count, workers)
+    rings = rings_of(arcs, regions.count)
+    return Coverage(grid, regions.classes, area, perimeter, means, counts, arcs, rings, ground.planar)
+
+
+def _trace(strips: tuple[Runs, ...], regions: Regions, workers: int, progress: Progress) -> Arcs:
+    pieces = []
+    for k, piece in enumerate(ordered_map(lambda i: trace_strip(strips, i, regions), range(len(strips)), workers)):
+        pieces.append(piece)
+        progress("tracing borders", strips[k].row + strips[k].height, strips[-1].row + strips[-1].height, "rows")
+    return stitch(pieces, strips[0].width)

@@ -1,0 +1,227 @@
+"""A strip of map rows as runs: stretches of one class within a row, and the component each belongs to.
+
+Runs are what is kept of the map after it was read once: 8 bytes for each run, however many pixels it covers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from geoasanet.classes import NODATA
+
+BLOCK = 32
+"""Columns that are compared at once while looking for the next run."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The rows ``row`` … ``row + height - 1`` of a map."""
+
+    row: int
+    """First row, counted from the top of the map."""
+    width: int
+    """Columns of the map."""
+    offsets: NDArray[np.int64]
+    """Runs of local row ``i`` are ``offsets[i]`` … ``offsets[i + 1] - 1``; length height + 1."""
+    starts: NDArray[np.int32]
+    """First column of each run."""
+    components: NDArray[np.int32]
+    """Strip-local 4-connected component of each run, numbered from 1 by first pixel; 0 where the map has no data."""
+    classes: NDArray[np.uint8]
+    """Class of each component; ``classes[0]`` is nodata."""
+
+    @property
+    def height(self) -> int:
+        """Rows of the strip."""
+        return len(self.offsets) - 1
+
+    @property
+    def count(self) -> int:
+        """Components of the strip, without nodata."""
+        return len(self.classes) - 1
+
+    def row_components(self, row: int) -> NDArray[np.int32]:
+        """Return the component of every pixel of local ``row`` (negative: from the last), shape (width,)."""
+        row %= self.height
+        first, last = int(self.offsets[row]), int(self.offsets[row + 1])
+        ends = np.append(self.starts[first + 1 : last], self.width)
+        result: NDArray[np.int32] = np.repeat(self.components[first:last], ends - self.starts[first:last])
+        return result
+
+
+def runs_of(classes: NDArray[np.uint8], row: int) -> Runs:
+    """Return the runs and components of a strip.
+
+    Args:
+        classes: Class ids, 255 where there is no data; uint8 of shape (height, width).
+        row: The strip's first row in the map.
+    """
+    classes = np.ascontiguousarray(classes)
+    height, width = classes.shape
+    offsets = _count_runs(classes)
+    starts = np.empty(offsets[height] + 1, np.int32)  # _find_runs writes one beyond the last before it knows
+    values = np.empty(offsets[height] + 1, np.uint8)
+    _find_runs(classes, offsets, starts, values)
+    starts, values = starts[:-1], values[:-1]
+    components, component_classes = _connect_runs(offsets, starts, values, width)
+    return Runs(row, width, offsets, starts, components, component_classes)
+
+
+def fill_rows(
+    runs: Runs,
+    rows: range,
+    region_of: NDArray[np.int32],
+    class_of: NDArray[np.uint8],
+    regions: NDArray[np.int32],
+    classes: NDArray[np.uint8],
+) -> None:
+    """Paint some rows of a strip as region ids and classes.
+
+    Args:
+        runs: The strip.
+        rows: Local rows to paint; row ``rows[i]`` becomes row ``i`` of the arrays.
+        region_of: Region of each component of the strip.
+        class_of: Class of each region.
+        regions: Output of shape (len(rows), width + 2); a frame column on either side is left alone.
+        classes: Output of the same shape.
+    """
+    _fill_rows(
+        runs.offsets,
+        runs.starts,
+        runs.components,
+        runs.width,
+        rows.start,
+        rows.stop,
+        region_of,
+        class_of,
+        regions,
+        classes,
+    )
+
+
+@njit(cache=True, nogil=True)
+def find_root(parent: NDArray[Any], item: int) -> int:
+    """Return the representative of ``item`` in a union-find forest, halving the path on the way."""
+    while parent[item] != item:
+        parent[item] = parent[parent[item]]
+        item = parent[item]
+    return item
+
+
+@njit(cache=True, nogil=True)
+def join_roots(parent: NDArray[Any], first: int, second: int) -> None:
+    """Join the trees of two items; the smaller representative stays one."""
+    first = find_root(parent, first)
+    second = find_root(parent, second)
+    if first < second:
+        parent[second] = first
+    elif second < first:
+        parent[first] = second
+
+
+@njit(cache=True, nogil=True)
+def _count_runs(classes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return run offsets by row: int64 of shape (height + 1,)."""
+    height, width = classes.shape
+    offsets = np.zeros(height + 1, np.int64)
+    for i in range(height):
+        row = classes[i]
+        changes = 1
+        for j in range(1, width):
+            changes += row[j] != row[j - 1]
+        offsets[i + 1] = offsets[i] + changes
+    return offsets
+
+
+@njit(cache=True, nogil=True)
+def _find_runs(
+    classes: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    starts: NDArray[np.int32],
+    values: NDArray[np.uint8],
+) -> None:
+    """Write the first column and the class of each run."""
+    height, width = classes.shape
+    for i in range(height):
+        row = classes[i]
+        k = offsets[i]
+        starts[k] = 0
+        values[k] = row[0]
+        k += 1
+        for block in range(1, width, BLOCK):
+            stop = min(block + BLOCK, width)
+            change = np.uint8(0)
+            for j in range(block, stop):
+                change |= row[j] ^ row[j - 1]
+            if change == 0:
+                continue
+            for j in range(block, stop):  # no branch: most runs are too short to be foreseen
+                starts[k] = j
+                values[k] = row[j]
+                k += row[j] != row[j - 1]
+
+
+@njit(cache=True, nogil=True)
+def _connect_runs(
+    offsets: NDArray[np.int64], starts: NDArray[np.int32], values: NDArray[np.uint8], width: int
+) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Return the component of each run, and the class of each component (4-connectivity)."""
+    count = starts.size
+    parent = np.arange(count).astype(np.int32)
+    for i in range(1, offsets.size - 1):
+        p = offsets[i - 1]
+        q = offsets[i]
+        p_stop = q
+        q_stop = offsets[i + 1]
+        while p < p_stop and q < q_stop:
+            if values[p] == values[q] and values[q] != NODATA:
+                join_roots(parent, p, q)
+            p_end = starts[p + 1] if p + 1 < p_stop else width
+            q_end = starts[q + 1] if q + 1 < q_stop else width
+            if p_end <= q_end:
+                p += 1
+            if q_end <= p_end:
+                q += 1
+    components = np.zeros(count, np.int32)
+    classes = np.empty(count + 1, np.uint8)
+    classes[0] = NODATA
+    n = 0
+    for k in range(count):
+        if values[k] == NODATA:
+            continue
+        root = find_root(parent, k)
+        if root == k:
+            n += 1
+            components[k] = n
+            classes[n] = values[k]
+        else:
+            components[k] = components[root]
+    return components, classes[: n + 1].copy()
+
+
+@njit(cache=True, nogil=True)
+def _fill_rows(
+    offsets: NDArray[np.int64],
+    starts: NDArray[np.int32],
+    components: NDArray[np.int32],
+    width: int,
+    first: int,
+    stop: int,
+    region_of: NDArray[np.int32],
+    class_of: NDArray[np.uint8],
+    regions: NDArray[np.int32],
+    classes: NDArray[np.uint8],
+) -> None:
+    for i in range(first, stop):
+        for k in range(offsets[i], offsets[i + 1]):
+            end = starts[k + 1] if k + 1 < offsets[i + 1] else width
+            region = region_of[components[k]]
+            value = class_of[region]
+            for j in range(starts[k] + 1, end + 1):
+                regions[i - first, j] = region
+                classes[i - first, j] = value
