@@ -1,0 +1,94 @@
+"""``geoasanet vectorize``: polygons of a class map."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+@click.argument("map_path", metavar="[MAP]", required=False)
+@click.option(
+    "-o",
+    "--out",
+    metavar="OUT.{gpkg,fgb,parquet,geojson,shp}",
+    help="Vector file to write; GeoJSON is always WGS 84. [default: the map's name with .gpkg]",
+)
+@click.option(
+    "--min-area",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="M2",
+    help="Merge regions with less ground area, in m², into the neighbour with the longest shared border.",
+)
+@click.option(
+    "--simplify",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="METRES",
+    help="Simplify shared borders, tolerance in metres on the ground (one or two pixels are usual).",
+)
+@click.option(
+    "--smooth",
+    type=click.IntRange(0, 6),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Cut the corners of shared borders N times.",
+)
+@click.option("--classes", metavar="A,B", help="Write only these classes, by name or id. [default: all]")
+@click.option("--confidence", metavar="C.tif", help="Write the mean of this raster, 0 to 1, over each polygon.")
+@click.option(
+    "--dissolve/--no-dissolve",
+    default=False,
+    show_default=True,
+    help="Write one multipolygon for each class instead of one polygon for each region.",
+)
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads. [default: all cores]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--json", "as_json", is_flag=True, help="Report as one JSON document on standard output.")
+def command(
+    map_path: str | None,
+    out: str | None,
+    min_area: float,
+    simplify: float,
+    smooth: int,
+    classes: str | None,
+    confidence: str | None,
+    dissolve: bool,
+    workers: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write the polygons of a class map.
+
+    MAP is the newest *_landcover.tif of this folder if left out. The polygons cover the map without gaps or overlaps,
+    also after --min-area, --simplify and --smooth, and carry class_id, class_name, area_m2 (on the ground, in any
+    CRS), perimeter_m and confidence. They open in QGIS with the map's colours and names.
+    """
+    from geoasanet.tools.vectorize import vectorize
+
+    result = vectorize(
+        map_path,
+        out=out,
+        min_area=min_area,
+        simplify=simplify,
+        smooth=smooth,
+        classes=None if classes is None else [name for name in classes.split(",") if name.strip()],
+        confidence=confidence,
+        dissolve=dissolve,
+        workers=workers,
+        overwrite=overwrite,
+    )
+    for warning in result.warnings:
+        click.echo(f"Note: {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), ensure_ascii=False))
+        return
+    parts = f" in {result.features} multipolygons" if dissolve else ""
+    click.echo(f"{result.path}: {result.polygons} polygons{parts}, {result.seconds:.1f} s")
+    for name, area in result.class_area_m2.items():
+        click.echo(f"  {name}: {area / 1e6:.4g} km²")
