@@ -105,7 +105,8 @@ def _read(path: PathLike, grid: Grid, bands: tuple[int, ...], how: Resampling) -
             options |= {"height": grid.height, "width": grid.width}
             options["add_alpha"] = ColorInterp.alpha not in dataset.colorinterp
             with WarpedVRT(dataset, **options) as warped:
-                data, valid = warped.read(list(bands)), warped.dataset_mask() != 0
+                alpha = warped.colorinterp.index(ColorInterp.alpha) + 1
+                data, valid = warped.read(list(bands)), warped.read(alpha) != 0
     if data.dtype.kind == "f":
         valid &= np.isfinite(data).all(axis=0)
     return data, valid

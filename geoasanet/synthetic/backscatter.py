@@ -32,7 +32,7 @@ def render_backscatter(seed: int, relief: Relief, parcels: Parcels, settlements:
     labels = cover.labels
     sigma_db = np.where(labels == CROPLAND, crop_db[parcels.index] - 0.6 * rows, sigma_db)
     sigma_db = np.where(labels == GRASSLAND, sigma_db + 0.3 * uneven, sigma_db + 0.35 * uneven)
-    crowns = -6.4 + 0.35 * uneven + 0.7 * rng.standard_normal(shape)
+    crowns = -7.9 + 0.35 * uneven + 0.7 * rng.standard_normal(shape)
     sigma_db = np.where(labels == FOREST, crowns, sigma_db)
     stones = np.where(cover.rock > 0.5, -9.0, -18.6) + 0.9 * uneven
     sigma_db = np.where(labels == BARE, stones, sigma_db)
@@ -58,7 +58,7 @@ def _town(settlements: Settlements, cover: Cover, look: float) -> Field:
     lot = unit_hash(rows[:, None], cols[None, :], 61)
     glint = np.log(np.maximum(lot, 1e-4)) ** 2 / 2  # few corners send back most of the power
     kind = np.where(cover.block_kind == CENTRE, 1.5, np.where(cover.block_kind == INDUSTRIAL, 1.8, 0.8))
-    walls = cover.roof * kind * (0.45 + 1.4 * facing) * (0.4 + 0.6 * glint)
+    walls = cover.roof * kind * (0.6 + 1.9 * facing) * (0.4 + 0.6 * glint)
     return np.asarray(0.10 * (1 - cover.street) + 0.03 * cover.street + walls, dtype=np.float32)
 
 
@@ -69,5 +69,5 @@ def _slope_gain(relief: Relief, cover: Cover, look: float, incidence: float) -> 
     rise = right * np.sin(look) - down * np.cos(look)  # ground that rises along the look faces the sensor
     tilt = np.arctan(np.clip(rise, -0.9, 0.9))
     local = np.clip(incidence - tilt, np.radians(6), np.radians(84))
-    gain = (np.sin(incidence) / np.sin(local)) * (np.cos(local) / np.cos(incidence)) ** 0.6
-    return np.asarray(np.clip(gain, 0.12, 4.5), dtype=np.float32)
+    gain = (np.sin(incidence) / np.sin(local)) * (np.cos(local) / np.cos(incidence)) ** 0.5
+    return np.asarray(np.clip(gain, 0.15, 3.2), dtype=np.float32)

@@ -37,7 +37,7 @@ class Nearness:
     def coverage(self, soft_px: float = 1.0) -> Field:
         """Return how much of each pixel the lines cover, 0..1."""
         inside = (self.width_px / 2 - self.distance_px) / np.float32(soft_px) + 0.5
-        return np.where(self.width_px > 0, np.clip(inside, 0.0, 1.0), 0.0).astype(np.float32)
+        return np.clip(inside, 0.0, np.minimum(self.width_px, 1.0)).astype(np.float32)
 
 
 def nearness(lines: list[Line], shape: tuple[int, int], reach_px: float) -> Nearness:

@@ -195,7 +195,7 @@ def _stream_line(path: NDArray[np.int64], cell_ha: float, pixel_m: float) -> cur
 def _channel_m(area_ha: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return channel widths; what is too narrow to make an unbroken line of pixels is a brook that none shows."""
     width = np.clip(0.62 * np.sqrt(area_ha), 4, 26)
-    return np.where(width < 12.5, np.minimum(width, 7), width)
+    return np.where(width < 12.5, np.minimum(width, 4.5), width)
 
 
 def _wobble(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
