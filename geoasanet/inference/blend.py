@@ -4,18 +4,20 @@ Windows arrive row by row, left to right. Every window's probabilities are multi
 of a row vector and a column vector, both strictly positive and already divided by the sum over all windows that
 cover the pixel, so that weights sum to one everywhere, at the scene's edges too, and no count map is needed.
 
-Only two things are held: sums over the window at hand (``size`` x ``size``), and sums of the rows that the next row
-of windows will touch again (about ``overlap`` rows, full width). Sums are float32.
+Only two things are held, on the network's device: sums over the window at hand (``size`` x ``size``, small enough for
+a processor's cache), and sums of the rows that the next row of windows will touch again (about ``overlap`` rows, full
+width). Sums are float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 
-import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from geoasanet.classes import NODATA
 from geoasanet.errors import ConfigError
@@ -77,29 +79,41 @@ class RowBlender:
             complete.
         num_classes: Classes of the network.
         blend: A name from :data:`BLENDS`.
+        device: Where the sums are held and the classes found.
+        keep_confidence: Also return the probability of the class given.
         keep_probabilities: Also return every class's probability.
     """
 
     def __init__(
-        self, plan: RowPlan, num_classes: int, blend: str, *, keep_probabilities: bool = False
+        self,
+        plan: RowPlan,
+        num_classes: int,
+        blend: str,
+        *,
+        device: torch.device | str = "cpu",
+        keep_confidence: bool = False,
+        keep_probabilities: bool = False,
     ) -> None:
-        tiling = self._tiling = plan.tiling
-        self._plan = plan
+        tiling = plan.tiling
         size = tiling.size
-        self._row_weights = blend_weights(tiling.height, tiling.rows, size, blend)
-        self._col_weights = blend_weights(tiling.width, tiling.cols, size, blend)
+        self._plan = plan
+        self._device = torch.device(device)
+        row_weights = blend_weights(tiling.height, tiling.rows, size, blend)
+        col_weights = blend_weights(tiling.width, tiling.cols, size, blend)
+        self._row_weights = torch.from_numpy(row_weights).to(self._device)
+        self._col_weights = torch.from_numpy(col_weights).to(self._device)
         steps = [len(tiling.finished_rows(i)) for i in range(len(tiling.rows) - 1)]
-        carried = size - min(steps, default=size)
-        self._carry = np.zeros((carried, num_classes, plan.width), np.float32)
-        self._window = np.zeros((size, num_classes, size), np.float32)
-        self._keep = keep_probabilities
-        self._num_classes = num_classes
+        self._carry = torch.zeros(num_classes, size - min(steps, default=size), plan.width, device=self._device)
+        self._sums = torch.zeros(num_classes, size, size, device=self._device)
         self._carried_rows = 0
         self._next_row: int | None = None
+        self._keep_confidence = keep_confidence
+        self._keep_probabilities = keep_probabilities
 
+    @torch.inference_mode()
     def add_row(
-        self, index: int, predictions: Iterable[FloatArray | None], valid: BoolArray
-    ) -> tuple[NDArray[np.uint8], FloatArray, FloatArray | None]:
+        self, index: int, predictions: Iterable[Tensor | None], valid: BoolArray
+    ) -> tuple[NDArray[np.uint8], FloatArray | None, FloatArray | None]:
         """Return the scene rows that row of windows ``index`` finishes.
 
         Rows of windows must come in order; the first may be any. What the rows before it would have added to its
@@ -112,98 +126,90 @@ class RowBlender:
             valid: True where the map is wanted, for the finished rows, shape (rows, width of the plan).
 
         Returns:
-            Class ids (rows, width), uint8, 255 where not valid; confidence, float32, NaN where not valid; and
-            probabilities (classes, rows, width) or None.
+            Class ids (rows, width), uint8, 255 where not valid; confidence (rows, width) and probabilities (classes,
+            rows, width), float32, NaN where not valid, or None where not asked for.
         """
         assert self._next_row is None or index == self._next_row, "rows of windows must be consecutive"
         self._next_row = index + 1
-        plan, tiling, size = self._plan, self._tiling, self._tiling.size
+        plan, tiling, size = self._plan, self._plan.tiling, self._plan.tiling.size
         finished = len(tiling.finished_rows(index))
-        rows = min(finished, size)
-        classes = np.full((rows, plan.width), NODATA, np.uint8)
-        confidence = np.full((rows, plan.width), np.nan, np.float32)
-        shape = (self._num_classes, rows, plan.width) if self._keep else (0, 0, 0)
-        probabilities = np.full(shape, np.nan, np.float32)
-        self._window[:] = 0
-        last = plan.columns[-1]
+        out = _Rows(finished, plan.width, len(self._sums), self._device, self._keep_confidence, self._keep_probabilities)
+        self._sums.zero_()
         for column, prediction in zip(plan.columns, predictions, strict=True):
             start = tiling.cols[column]
-            if prediction is not None:
-                _accumulate(self._window, prediction, self._row_weights[index], self._col_weights[column])
-            stop = tiling.cols[column + 1] if column != last else start + size
-            _flush(
-                self._window,
-                self._carry,
-                self._carried_rows,
-                finished,
-                start - plan.first_col,
-                stop - start,
-                valid,
-                classes,
-                confidence,
-                probabilities,
-            )
+            stop = tiling.cols[column + 1] if column != plan.columns[-1] else start + size
+            with _one_thread(self._device):
+                if prediction is not None:
+                    weight = self._row_weights[index, :, None] * self._col_weights[column]
+                    self._sums.addcmul_(prediction, weight)
+                self._take(finished, start - plan.first_col, stop - start, out)
         self._carried_rows = max(0, size - finished) if index + 1 < len(tiling.rows) else 0
-        return classes, confidence, probabilities if self._keep else None
+        return out.masked(torch.from_numpy(valid).to(self._device))
+
+    def _take(self, finished: int, start: int, count: int, out: _Rows) -> None:
+        """Take the first ``count`` columns out of the sums: finished rows to ``out``, the rest to the carry."""
+        sums, carry = self._sums, self._carry
+        size = sums.shape[1]
+        taken = sums[:, :, :count]
+        if self._carried_rows:
+            taken[:, : self._carried_rows] += carry[:, : self._carried_rows, start : start + count]
+        out.put(start, taken[:, :finished])
+        rest = min(size - finished, carry.shape[1])
+        if rest > 0:
+            carry[:, :rest, start : start + count] = taken[:, finished : finished + rest]
+        if count < size:
+            sums[:, :, : size - count] = sums[:, :, count:].clone()
+        sums[:, :, size - count :] = 0
 
 
-@numba.njit(cache=True, nogil=True)
-def _accumulate(window: Any, prediction: Any, row_weight: Any, col_weight: Any) -> None:
-    """Add a window's weighted probabilities: window (size, classes, size) += prediction (classes, size, size)."""
-    classes, size, _ = prediction.shape
-    for r in range(size):
-        for k in range(classes):
-            for c in range(size):
-                window[r, k, c] += prediction[k, r, c] * (row_weight[r] * col_weight[c])
+@contextlib.contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """Run on one CPU thread: on arrays this small, waiting for a second one costs more than it saves."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
-@numba.njit(cache=True, nogil=True)
-def _flush(
-    window: Any,
-    carry: Any,
-    carried_rows: int,
-    finished: int,
-    start: int,
-    count: int,
-    valid: Any,
-    classes: Any,
-    confidence: Any,
-    probabilities: Any,
-) -> None:
-    """Take the first ``count`` columns out of the window sums: finished rows to the output, the rest to the carry."""
-    size, num_classes, _ = window.shape
-    best = np.empty(count, np.float32)
-    best_class = np.empty(count, np.uint8)
-    for r in range(size):
-        if r < carried_rows:
-            for k in range(num_classes):
-                for c in range(count):
-                    window[r, k, c] += carry[r, k, start + c]
-        if r >= finished:
-            if r - finished < carry.shape[0]:
-                for k in range(num_classes):
-                    for c in range(count):
-                        carry[r - finished, k, start + c] = window[r, k, c]
-        elif r < classes.shape[0]:
-            for c in range(count):
-                best[c] = window[r, 0, c]
-                best_class[c] = 0
-            for k in range(1, num_classes):
-                for c in range(count):
-                    if window[r, k, c] > best[c]:
-                        best[c] = window[r, k, c]
-                        best_class[c] = k
-            for c in range(count):
-                if valid[r, start + c]:
-                    classes[r, start + c] = best_class[c]
-                    confidence[r, start + c] = best[c]
-            if probabilities.shape[0]:
-                for k in range(num_classes):
-                    for c in range(count):
-                        if valid[r, start + c]:
-                            probabilities[k, r, start + c] = window[r, k, c]
-        for k in range(num_classes):
-            for c in range(size - count):
-                window[r, k, c] = window[r, k, c + count]
-            for c in range(size - count, size):
-                window[r, k, c] = 0.0
+class _Rows:
+    """Finished rows in the making."""
+
+    def __init__(
+        self, rows: int, width: int, num_classes: int, device: torch.device, confidence: bool, probabilities: bool
+    ) -> None:
+        self._classes = torch.empty(rows, width, dtype=torch.uint8, device=device)
+        self._confidence = torch.empty(rows, width, device=device) if confidence else None
+        self._probabilities = torch.empty(num_classes, rows, width, device=device) if probabilities else None
+
+    def put(self, start: int, sums: Tensor) -> None:
+        """Decide the class of the columns from ``start`` on, given sums of shape (classes, rows, columns)."""
+        columns = slice(start, start + sums.shape[2])
+        classes = self._classes[:, columns]
+        classes.zero_()
+        best = sums[0].clone()
+        for k in range(1, len(sums)):
+            classes.masked_fill_(sums[k] > best, k)
+            torch.maximum(best, sums[k], out=best)
+        if self._confidence is not None:
+            self._confidence[:, columns] = best
+        if self._probabilities is not None:
+            self._probabilities[:, :, columns] = sums
+
+    def masked(self, valid: Tensor) -> tuple[NDArray[np.uint8], FloatArray | None, FloatArray | None]:
+        """Return host arrays, without a class where not ``valid``."""
+        invalid = ~valid
+        self._classes.masked_fill_(invalid, NODATA)
+        for part in (self._confidence, self._probabilities):
+            if part is not None:
+                part.masked_fill_(invalid, torch.nan)
+        confidence, probabilities = self._confidence, self._probabilities
+        return (
+            self._classes.cpu().numpy(),
+            None if confidence is None else confidence.cpu().numpy(),
+            None if probabilities is None else probabilities.cpu().numpy(),
+        )

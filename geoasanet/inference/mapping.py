@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import rasterio
+from torch import Tensor
 
 from geoasanet.classes import NODATA
 from geoasanet.inference.blend import RowBlender
 from geoasanet.inference.predictor import Predictor
-from geoasanet.inference.rows import MissingSar, WindowRow, read_rows
+from geoasanet.inference.rows import SAR_VALID, WANTED, MissingSar, WindowRow, read_rows
 from geoasanet.inference.threads import Background
 from geoasanet.raster.aoi import AreaOfInterest, Bounds
 from geoasanet.raster.cog import RowSpool
@@ -144,7 +145,14 @@ def map_rows(
 ) -> Iterator[RowBand]:
     """Yield the output rows that the rows of windows ``rows`` finish."""
     plan = layout.plan.leading_to(rows)
-    blender = RowBlender(plan, predictor.num_classes, job.blend, keep_probabilities=job.keep_probabilities)
+    blender = RowBlender(
+        plan,
+        predictor.num_classes,
+        job.blend,
+        device=predictor.device,
+        keep_confidence=job.keep_confidence,
+        keep_probabilities=job.keep_probabilities,
+    )
     mask = area.mask if area is not None else None
     for row in read_rows(scene, plan, scaling=job.scaling, missing_sar=job.missing_sar, area=mask):
         predictions = predictor.run(row.samples())
@@ -157,13 +165,13 @@ def map_rows(
 def _blend(
     blender: RowBlender,
     row: WindowRow,
-    predictions: Iterator[np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None],
+    predictions: Iterator[Tensor | None],
     job: MapJob,
     layout: MapLayout,
 ) -> RowBand | None:
     finished = layout.plan.tiling.finished_rows(row.index)
-    wanted = row.wanted[: len(finished)]
-    classes, confidence, probabilities = blender.add_row(row.index, predictions, wanted)
+    flags = row.flags[: len(finished)]
+    classes, confidence, probabilities = blender.add_row(row.index, predictions, (flags & WANTED) != 0)
     output = layout.output_rows(row.index)
     if not output:
         return None
@@ -173,9 +181,9 @@ def _blend(
     return RowBand(
         output.start,
         classes,
-        confidence[cut] if job.keep_confidence else None,
+        confidence[cut] if confidence is not None else None,
         probabilities[:, cut[0], cut[1]] if probabilities is not None else None,
-        int(np.count_nonzero((classes != NODATA) & ~row.sar_valid[: len(finished)][cut])),
+        int(np.count_nonzero((classes != NODATA) & ((flags[cut] & SAR_VALID) == 0))),
     )
 
 

@@ -23,8 +23,6 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _AUTO_BATCH = {"cpu": 4, "cuda": 32}
 
-FloatArray = NDArray[np.float32]
-
 
 class Predictor:
     """Turns samples into class probabilities.
@@ -72,8 +70,8 @@ class Predictor:
         self._rgb = _Normalize(bands.rgb if bands else None, device)
         self._sar = _Normalize(bands.sar if bands else None, device)
 
-    def run(self, samples: Iterable[Sample | None]) -> Iterator[FloatArray | None]:
-        """Yield the probabilities (classes, height, width), float32, of each sample, None for None.
+    def run(self, samples: Iterable[Sample | None]) -> Iterator[Tensor | None]:
+        """Yield the probabilities (classes, height, width), float32 on the device, of each sample, None for None.
 
         Raises:
             ModelError: If the network's output has the wrong shape.
@@ -86,11 +84,11 @@ class Predictor:
             for sample in group:
                 yield None if sample is None else next(probabilities)
 
-    def _probabilities(self, samples: Sequence[Sample]) -> list[FloatArray]:
+    def _probabilities(self, samples: Sequence[Sample]) -> list[Tensor]:
         if not samples:
             return []
         size = min(self.batch_size, len(samples))
-        results: list[FloatArray] = []
+        results: list[Tensor] = []
         while len(results) < len(samples):
             batch = samples[len(results) : len(results) + size]
             try:
@@ -107,7 +105,7 @@ class Predictor:
         return results
 
     @torch.inference_mode()
-    def _forward(self, samples: Sequence[Sample]) -> FloatArray:
+    def _forward(self, samples: Sequence[Sample]) -> Tensor:
         rgb = self._rgb([s.rgb for s in samples], [s.rgb_valid for s in samples])
         sar = self._sar([s.sar for s in samples], [s.sar_valid for s in samples])
         count = len(samples)
@@ -123,14 +121,13 @@ class Predictor:
         assert total is not None
         if len(symmetries) > 1:
             total = total / len(symmetries)
-        result: FloatArray = np.ascontiguousarray(total.cpu().numpy())
-        if not np.isfinite(result.sum(dtype=np.float64)):
-            bad = next(s for s, p in zip(samples, result, strict=True) if not np.isfinite(p).all())
+        if not bool(torch.isfinite(total.sum())):
+            bad = next(s for s, p in zip(samples, total, strict=True) if not torch.isfinite(p).all())
             raise NonFiniteError(
                 f"The network gave NaN or infinity in {bad.window} (precision {self.precision}).",
                 "Try --precision fp32; if it persists, the checkpoint is damaged or does not fit the data.",
             )
-        return result
+        return total
 
     def _logits(self, rgb: Tensor, sar: Tensor) -> Tensor:
         with contextlib.ExitStack() as stack:

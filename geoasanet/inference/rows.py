@@ -19,9 +19,12 @@ from geoasanet.windows import RowPlan, Window
 MissingSar = Literal["mask", "fill"]
 """What becomes of pixels with optical but no SAR data: no class, or a class from the optical bands alone."""
 
-_CHUNK_ROWS = 64
+RGB_VALID, SAR_VALID, WANTED = 1, 2, 4
+"""Flags of a pixel: the optical raster has data, the SAR raster has data, the map is to have a class."""
 
-_Chunk = tuple[NDArray[Any], NDArray[Any], BoolArray, BoolArray, BoolArray]
+_CHUNK_ROWS = 16
+
+_Chunk = tuple[NDArray[Any], NDArray[Any], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,8 @@ class WindowRow:
     """Shape (3, size, width)."""
     sar: NDArray[Any]
     """Shape (bands, size, width)."""
-    rgb_valid: BoolArray
-    """Shape (size, width)."""
-    sar_valid: BoolArray
-    """Shape (size, width)."""
-    wanted: BoolArray
-    """Shape (size, width). True where the map is to have a class."""
+    flags: NDArray[np.uint8]
+    """Shape (size, width). Sums of :data:`RGB_VALID`, :data:`SAR_VALID` and :data:`WANTED`."""
 
     def samples(self) -> Iterator[Sample | None]:
         """Yield each window from left to right; None where no pixel is wanted."""
@@ -48,7 +47,8 @@ class WindowRow:
         for column in self.plan.columns:
             start = tiling.cols[column] - self.plan.first_col
             cut = np.s_[:, start : start + tiling.size]
-            if not self.wanted[cut].any():
+            flags = self.flags[cut]
+            if not (flags & WANTED).any():
                 yield None
                 continue
             window = Window(tiling.rows[self.index], tiling.cols[column], tiling.size, tiling.size)
@@ -56,8 +56,8 @@ class WindowRow:
                 window,
                 self.rgb[:, cut[0], cut[1]],
                 self.sar[:, cut[0], cut[1]],
-                self.rgb_valid[cut],
-                self.sar_valid[cut],
+                (flags & RGB_VALID) != 0,
+                (flags & SAR_VALID) != 0,
             )
 
 
@@ -78,7 +78,7 @@ def read_rows(
         missing_sar: Whether pixels without SAR data are wanted.
         area: Tells for a window which pixels lie in the area of interest; all do if None.
     """
-    chunks = prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=2)
+    chunks = prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=4)
     with contextlib.closing(chunks):
         yield from _assemble(chunks, plan)
 
@@ -120,14 +120,15 @@ def _chunks(
     missing_sar: MissingSar,
     area: Callable[[Window], BoolArray] | None,
 ) -> Iterator[_Chunk]:
-    """Yield consecutive full-width strips of the scene: RGB, SAR, RGB validity, SAR validity, wanted."""
+    """Yield consecutive full-width strips of the scene: RGB, SAR, flags."""
     tiling = plan.tiling
     start, stop = tiling.rows[plan.rows[0]], tiling.rows[plan.rows[-1]] + tiling.size
     for row in range(start, stop, _CHUNK_ROWS):
         window = Window(row, plan.first_col, min(_CHUNK_ROWS, stop - row), plan.width)
         sample = scene.read(window)
         sar, sar_valid = scaling.apply(sample.sar, sample.sar_valid)
-        wanted = sample.rgb_valid & sar_valid if missing_sar == "mask" else sample.rgb_valid.copy()
+        flags = sample.rgb_valid * np.uint8(RGB_VALID) + sar_valid * np.uint8(SAR_VALID)
+        wanted = sample.rgb_valid & sar_valid if missing_sar == "mask" else sample.rgb_valid
         if area is not None:
-            wanted &= area(window)
-        yield sample.rgb, sar, sample.rgb_valid, sar_valid, wanted
+            wanted = wanted & area(window)
+        yield sample.rgb, sar, flags + wanted * np.uint8(WANTED)

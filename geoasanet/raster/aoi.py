@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
 import rasterio.features
 import shapely
 from pyproj import CRS
@@ -71,6 +70,8 @@ class AreaOfInterest:
             VectorError: If the file cannot be read, has no CRS or holds no polygon.
             NoOverlapError: If no polygon reaches the grid.
         """
+        import pyogrio  # loads pandas and pyarrow: 100 MB that a run without an area need not hold
+
         if not Path(path).exists():
             raise VectorError(f"Area of interest {path} does not exist.", "Check the path.")
         try:

@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 from geoasanet.errors import NoOverlapError
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.source import RasterSource, default_bands
-from geoasanet.raster.warp import CoordinateMap, resample
 from geoasanet.sample import BoolArray, Sample
 from geoasanet.windows import Window
-
-_WARP_BLOCK = 1024
 
 PathLike = str | os.PathLike[str]
 
@@ -27,6 +24,11 @@ class Layer(Protocol):
     """A raster as it appears on the reference grid."""
 
     source: RasterSource
+    block_rows: float
+    """Rows of the file's blocks that must stay decoded while the reference grid is read from top to bottom."""
+
+    def overlaps(self) -> bool:
+        """Tell whether the raster reaches the reference grid."""
 
     def read(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
         """Return pixels (bands, height, width) and validity (height, width) of a window of the reference grid."""
@@ -35,48 +37,22 @@ class Layer(Protocol):
 class AlignedLayer:
     """A raster whose pixels are pixels of the reference grid; read without resampling."""
 
-    def __init__(self, source: RasterSource, offset: tuple[int, int]) -> None:
+    block_rows = 1.05
+
+    def __init__(self, source: RasterSource, grid: Grid, offset: tuple[int, int]) -> None:
         self.source = source
+        self._grid = grid
         self._offset = offset
+
+    def overlaps(self) -> bool:
+        """Tell whether the raster reaches the reference grid."""
+        own = Window(*self._offset, self.source.grid.height, self.source.grid.width)
+        return own.intersection(self._grid.window) is not None
 
     def read(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
         """Return the pixels of ``window`` in the raster's dtype, and their validity."""
         row, col = window.row - self._offset[0], window.col - self._offset[1]
         return self.source.read(Window(row, col, window.height, window.width))
-
-
-class WarpedLayer:
-    """A raster on another grid, resampled while it is read; see :mod:`geoasanet.raster.warp`."""
-
-    def __init__(self, source: RasterSource, grid: Grid) -> None:
-        self.source = source
-        self.coordinates = CoordinateMap(grid, source.grid, source.path)
-
-    def read(self, window: Window) -> tuple[NDArray[np.float32], BoolArray]:
-        """Return the pixels of ``window`` as float32, and their validity."""
-        data = np.zeros((len(self.source.bands), window.height, window.width), np.float32)
-        valid = np.zeros((window.height, window.width), bool)
-        for row in range(0, window.height, _WARP_BLOCK):
-            for col in range(0, window.width, _WARP_BLOCK):
-                height, width = min(_WARP_BLOCK, window.height - row), min(_WARP_BLOCK, window.width - col)
-                block = Window(window.row + row, window.col + col, height, width)
-                target = np.s_[row : row + height, col : col + width]
-                self._read_block(block, data[:, target[0], target[1]], valid[target])
-        return data, valid
-
-    def _read_block(self, block: Window, data: NDArray[np.float32], valid: BoolArray) -> None:
-        coordinates = self.coordinates
-        nodes = coordinates.nodes(block)
-        needed = coordinates.source_window(nodes)
-        if needed is None:
-            return
-        pixels, has_data = self.source.read(needed)
-        corner = (needed.row, needed.col)
-        resampled, ok = resample(
-            pixels, has_data, corner, nodes, coordinates.spacing, coordinates.shrink, block
-        )
-        data[:] = resampled
-        valid[:] = ok
 
 
 class Scene:
@@ -163,25 +139,17 @@ class Scene:
     @property
     def block_cache_bytes(self) -> int:
         """GDAL block cache (bytes) that lets rows of windows be read with every block decoded once."""
-        need = 16 << 20
+        need = 8 << 20
         for layer in (self.rgb, self.sar):
-            rows = 1.2 if isinstance(layer, AlignedLayer) else 3
-            need += int(rows * layer.source.block_row_bytes)
-        return min(max(need, 48 << 20), 2 << 30)
+            need += int(layer.block_rows * layer.source.block_row_bytes)
+        return min(max(need, 32 << 20), 2 << 30)
 
     def _check_overlap(self) -> None:
-        sar = self.sar
-        if isinstance(sar, AlignedLayer):
-            row, col = sar._offset
-            height, width = sar.source.grid.height, sar.source.grid.width
-            overlap = Window(row, col, height, width).intersection(self.grid.window) is not None
-        else:
-            assert isinstance(sar, WarpedLayer)
-            overlap = _touches(sar.coordinates)
-        if not overlap:
+        if not self.sar.overlaps():
+            sar = self.sar.source
             raise NoOverlapError(
-                f"RGB raster {self.rgb.source.path} ({_describe(self.grid)}) and SAR raster {sar.source.path} "
-                f"({_describe(sar.source.grid)}) do not overlap.",
+                f"RGB raster {self.rgb.source.path} ({_describe(self.grid)}) and SAR raster {sar.path} "
+                f"({_describe(sar.grid)}) do not overlap.",
                 "Check that both show the same place and that each has its own CRS assigned.",
             )
 
@@ -189,31 +157,17 @@ class Scene:
 def layer_on(grid: Grid, source: RasterSource) -> Layer:
     """Return ``source`` as it appears on ``grid``: as it is if the pixels coincide, else warped."""
     offset = source.grid.offset_on(grid)
-    return WarpedLayer(source, grid) if offset is None else AlignedLayer(source, offset)
+    if offset is not None:
+        return AlignedLayer(source, grid, offset)
+    from geoasanet.raster.warp import WarpedLayer  # loads numba: 100 MB that an aligned scene need not hold
+
+    return WarpedLayer(source, grid)
 
 
 def default_map_path(rgb: PathLike) -> Path:
     """Return where ``predict`` writes by default: ``<stem of rgb>_landcover.tif`` in the current folder."""
     name = str(rgb).rstrip("/").rsplit("/", 1)[-1].split("?", 1)[0]
     return Path(f"{Path(name).stem or 'scene'}_landcover.tif")
-
-
-def _touches(coordinates: CoordinateMap, probes: int = 65) -> bool:
-    """Tell whether the target's pixels, probed on a lattice, reach the source's bounding window."""
-    rows = np.linspace(0, coordinates.target.height, probes)
-    cols = np.linspace(0, coordinates.target.width, probes)
-    source_rows, source_cols = coordinates.exact(*np.meshgrid(rows, cols, indexing="ij"))
-    finite = np.isfinite(source_rows) & np.isfinite(source_cols)
-    if not finite.any():
-        return False
-    source_rows, source_cols = source_rows[finite], source_cols[finite]
-    height, width = coordinates.source.height, coordinates.source.width
-    return bool(
-        source_rows.max() > 0
-        and source_cols.max() > 0
-        and source_rows.min() < height
-        and source_cols.min() < width
-    )
 
 
 def _outside(window: Window, area: Window) -> BoolArray | None:

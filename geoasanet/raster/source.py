@@ -94,9 +94,11 @@ class RasterSource:
         Raises:
             SceneError: If a block cannot be read.
         """
+        inside = window.intersection(self.grid.window)
+        if inside == window:
+            return self._read_inside(window)
         data = np.zeros((len(self.bands), window.height, window.width), self.dtype)
         valid = np.zeros((window.height, window.width), bool)
-        inside = window.intersection(self.grid.window)
         if inside is None:
             return data, valid
         target = np.s_[

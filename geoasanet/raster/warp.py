@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from geoasanet.errors import GridError
 from geoasanet.raster.grid import Grid
+from geoasanet.raster.source import RasterSource
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
 
@@ -27,6 +28,7 @@ MAX_ERROR_PX = 0.01
 
 _SPACINGS = (64, 32, 16, 8, 4, 2, 1)
 _PROBES = 33
+_BLOCK = 1024
 
 FloatArray = NDArray[np.float64]
 
@@ -147,6 +149,60 @@ class CoordinateMap:
         row0, row1 = math.floor(rows[finite].min()) - margin_row, math.ceil(rows[finite].max()) + margin_row
         col0, col1 = math.floor(cols[finite].min()) - margin_col, math.ceil(cols[finite].max()) + margin_col
         return Window(row0, col0, row1 - row0, col1 - col0).intersection(self.source.window)
+
+    def reaches_source(self, probes: int = 65) -> bool:
+        """Tell whether the target's pixels, probed on a lattice, reach the source."""
+        rows = np.linspace(0, self.target.height, probes)
+        cols = np.linspace(0, self.target.width, probes)
+        source_rows, source_cols = self.exact(*np.meshgrid(rows, cols, indexing="ij"))
+        finite = np.isfinite(source_rows) & np.isfinite(source_cols)
+        if not finite.any():
+            return False
+        source_rows, source_cols = source_rows[finite], source_cols[finite]
+        return bool(
+            source_rows.max() > 0
+            and source_cols.max() > 0
+            and source_rows.min() < self.source.height
+            and source_cols.min() < self.source.width
+        )
+
+
+class WarpedLayer:
+    """A raster on another grid, resampled while it is read; a layer of :class:`geoasanet.raster.scene.Scene`."""
+
+    block_rows = 3.0
+
+    def __init__(self, source: RasterSource, grid: Grid) -> None:
+        self.source = source
+        self.coordinates = CoordinateMap(grid, source.grid, source.path)
+
+    def overlaps(self) -> bool:
+        """Tell whether the raster reaches the reference grid, probed on a lattice of points."""
+        return self.coordinates.reaches_source()
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], BoolArray]:
+        """Return the pixels of ``window`` as float32, and their validity."""
+        data = np.zeros((len(self.source.bands), window.height, window.width), np.float32)
+        valid = np.zeros((window.height, window.width), bool)
+        for row in range(0, window.height, _BLOCK):
+            for col in range(0, window.width, _BLOCK):
+                height, width = min(_BLOCK, window.height - row), min(_BLOCK, window.width - col)
+                block = Window(window.row + row, window.col + col, height, width)
+                target = np.s_[row : row + height, col : col + width]
+                self._read_block(block, data[:, target[0], target[1]], valid[target])
+        return data, valid
+
+    def _read_block(self, block: Window, data: NDArray[np.float32], valid: BoolArray) -> None:
+        coordinates = self.coordinates
+        nodes = coordinates.nodes(block)
+        needed = coordinates.source_window(nodes)
+        if needed is None:
+            return
+        pixels, has_data = self.source.read(needed)
+        corner = (needed.row, needed.col)
+        resampled, ok = resample(pixels, has_data, corner, nodes, coordinates.spacing, coordinates.shrink, block)
+        data[:] = resampled
+        valid[:] = ok
 
 
 def resample(

@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import numpy as np
 import rasterio
+import torch
 
 import geoasanet
 from geoasanet.bands import InputBands
@@ -28,14 +30,15 @@ from geoasanet.progress import Progress, silent
 from geoasanet.raster.aoi import Bounds
 from geoasanet.raster.cog import RowSpool
 from geoasanet.raster.scaling import SarScale, Scaling, choose_scaling, range_warnings
-from geoasanet.raster.scene import Scene, WarpedLayer, default_map_path
+from geoasanet.raster.scene import Scene, default_map_path
 from geoasanet.tools.checkpoints import find_checkpoint
 from geoasanet.tools.journal import file_stamp, open_journal, partial_folder
-
-if TYPE_CHECKING:
-    import torch
+from geoasanet.tools.quicklook import quicklook as quicklook_of
 
 PathLike = str | os.PathLike[str]
+
+_WRITE_CACHE = 64 << 20
+"""GDAL block cache while the finished rows are copied into the final files, bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,6 @@ def predict(
             **job_options,
         )
         layout = MapLayout.of(job, scene.grid, job.open_area(scene.grid))
-        cache = scene.block_cache_bytes
 
     folder = partial_folder(out)
     description = _describe(job, network, precision, torch_device.type, batch_size, tta, compile)
@@ -205,9 +207,10 @@ def predict(
         task = _Run(job, layout, network, spool, torch_device, precision, batch_size, tta, compile, progress)
         notes += task.run(gpus)
         pixels, filled = spool.counts()
+        class_pixels = {name: int(pixels[i]) for i, name in enumerate(network.classes.names)}
         progress("Writing", 0, 1, "")
         tags = _tags(network, description)
-        with rasterio.Env(GDAL_CACHEMAX=min(cache, 128 << 20)):
+        with rasterio.Env(GDAL_CACHEMAX=_WRITE_CACHE):
             if "confidence" in paths:
                 spool.write_confidence(paths["confidence"], tags)
             if "probabilities" in paths:
@@ -219,21 +222,31 @@ def predict(
         if "polygons" in paths:
             _vectorize(out, paths, overwrite, progress)
         if "quicklook" in paths:
-            _quicklook(rgb, sar, out, folder / "confidence.tif", job, network, pixels, paths["quicklook"])
+            quicklook_of(
+                paths["quicklook"],
+                rgb=job.rgb,
+                sar=job.sar,
+                map_path=out,
+                confidence=folder / "confidence.tif",
+                classes=network.classes,
+                class_pixels=class_pixels,
+                rgb_bands=job.rgb_bands,
+                sar_band=job.sar_bands[0],
+                note=f"Mapped by {Path(network.label).name} with geoasanet {geoasanet.__version__}",
+            )
     except GeoASANetError:
         if not spool.done():
             shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
-    count = len(network.classes)
     if filled:
         notes.append(f"{filled} pixels had no SAR data and were mapped from the optical bands alone.")
     return PredictResult(
         map=out,
         checkpoint=network.label,
         classes=network.classes,
-        class_pixels={name: int(pixels[i]) for i, name in enumerate(network.classes.names)},
-        nodata_pixels=int(pixels[count:].sum()),
+        class_pixels=class_pixels,
+        nodata_pixels=int(pixels[len(network.classes) :].sum()),
         filled_pixels=filled,
         windows=len(layout.plan),
         seconds=time.monotonic() - started,
@@ -295,8 +308,6 @@ class _Run:
     def _tasks(self, pending: Sequence[range], gpus: int) -> list[WorkerTask]:
         if self.network.checkpoint is None:
             raise ConfigError("Several workers need a checkpoint file, found a model object.", "Save it first.")
-        import torch
-
         shares = share_rows(pending, gpus)
         if self.device.type == "cuda" and torch.cuda.device_count() < len(shares):
             raise ConfigError(
@@ -417,8 +428,6 @@ def _choose_scaling(scene: Scene, network: _Network, option: SarScale) -> tuple[
     scaling, notes = choose_scaling(option, network.bands.sar, sar.dtype, sar_pixels, sar.path)
     notes += range_warnings("RGB", network.bands.rgb, rgb.sample_pixels(), rgb.path)
     if sar_pixels.shape[1]:
-        import numpy as np
-
         scaled, valid = scaling.apply(sar_pixels[:, :, None], np.ones((sar_pixels.shape[1], 1), bool))
         notes += range_warnings("SAR", network.bands.sar, scaled[:, valid], sar.path)
     return scaling, notes

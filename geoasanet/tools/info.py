@@ -1,0 +1,87 @@
+"""``geoasanet info``: what a file is, and whether it is fit for use."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geoasanet.errors import CheckpointError, GeoASANetError, SceneError
+from geoasanet.tools.checkpoints import packaged_checkpoints
+
+_VECTORS = {".gpkg", ".fgb", ".parquet", ".geojson", ".json", ".shp"}
+
+
+@dataclass(frozen=True, slots=True)
+class InfoResult:
+    """What :func:`info` found."""
+
+    path: str
+    kind: str
+    """"raster", "map", "checkpoint" or "vector"."""
+    facts: dict[str, Any]
+    """JSON-serialisable description."""
+    problems: tuple[str, ...]
+    """What keeps it from being used; empty if it is fit."""
+
+    @property
+    def fit(self) -> bool:
+        """True if nothing keeps it from being used."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-serialisable description."""
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "fit": self.fit,
+            "problems": list(self.problems),
+            **self.facts,
+        }
+
+
+def info(path: str | os.PathLike[str]) -> InfoResult:
+    """Return what ``path`` (a raster, map, checkpoint or vector file) is, and whether it is fit for use.
+
+    Raises:
+        GeoASANetError: If it does not exist or is none of these.
+    """
+    name = str(path)
+    packaged = packaged_checkpoints()
+    if name in packaged or name.endswith((".safetensors", ".pth", ".pt")):
+        return _checkpoint(packaged.get(name, Path(name)))
+    if Path(name).is_dir():
+        raise SceneError(f"{name} is a folder.", "Give a raster, a map, a vector file or a checkpoint.")
+    if Path(name).suffix.lower() in _VECTORS:
+        return _vector(Path(name))
+    from geoasanet.raster.describe import describe_raster
+
+    facts, problems = describe_raster(name)
+    return InfoResult(name, "map" if "classes" in facts else "raster", facts, tuple(problems))
+
+
+def _checkpoint(path: Path) -> InfoResult:
+    if path.suffix in (".pth", ".pt"):
+        raise CheckpointError(
+            f"{path} is a pickled checkpoint of another program.",
+            f"Turn it into one of ours first: geoasanet convert {path} -o {path.with_suffix('.safetensors').name}",
+        )
+    from geoasanet.models.header import read_checkpoint_header
+
+    header = read_checkpoint_header(path)
+    problems: list[str] = []
+    try:
+        from geoasanet.models.checkpoint import load_checkpoint
+
+        load_checkpoint(path)
+    except GeoASANetError as error:
+        problems.append(str(error))
+    return InfoResult(str(path), "checkpoint", header.to_dict(), tuple(problems))
+
+
+def _vector(path: Path) -> InfoResult:
+    from geoasanet.raster.vectorinfo import describe_vector
+
+    facts, problems = describe_vector(path)
+    return InfoResult(str(path), "vector", facts, tuple(problems))

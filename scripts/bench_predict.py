@@ -1,0 +1,194 @@
+"""Speed and memory of ``geoasanet predict`` on this machine.
+
+    python scripts/bench_predict.py              everything
+    python scripts/bench_predict.py memory       peak memory for 20,000 x 20,000 and 20,000 x 40,000 pixels
+    python scripts/bench_predict.py ratio        whole command against the forward passes alone, ASANet on CPU
+    python scripts/bench_predict.py blend        blending and writing with a trivial network
+
+Scenes are synthetic (random texture); the trivial network is a 1x1 convolution. Figures are printed as JSON lines and
+as text, with the machine named; nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+CLASSES = ["water", "forest", "field", "built-up", "road", "bare"]
+
+
+def machine() -> str:
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def make_scene(folder: Path, height: int, width: int) -> tuple[Path, Path]:
+    """Write an RGB (uint8) and a SAR (float32) GeoTIFF of random texture, 512 px tiles, ZSTD."""
+    rng = np.random.default_rng(0)
+    rgb_tile = rng.integers(0, 255, (3, 512, 512), dtype=np.uint8) // 8 * 8
+    sar_tile = rng.gamma(4, 0.05, (1, 512, 512)).astype(np.float32)
+    paths = []
+    for name, tile in (("rgb", rgb_tile), ("sar", sar_tile)):
+        path = folder / f"{name}_{height}x{width}.tif"
+        profile = {
+            "driver": "GTiff",
+            "height": height,
+            "width": width,
+            "count": tile.shape[0],
+            "dtype": tile.dtype,
+            "crs": "EPSG:32650",
+            "transform": from_origin(500000, 3000000, 10, 10),
+            "tiled": True,
+            "blockxsize": 512,
+            "blockysize": 512,
+            "compress": "zstd",
+            "zstd_level": 1,
+            "interleave": "pixel",
+            "BIGTIFF": "IF_SAFER",
+        }
+        with rasterio.open(path, "w", **profile) as dataset:
+            for row in range(0, height, 512):
+                for col in range(0, width, 512):
+                    h, w = min(512, height - row), min(512, width - col)
+                    dataset.write(tile[:, :h, :w], window=Window(col, row, w, h))
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def predict_trivial(rgb: str, sar: str, out: str) -> None:
+    """Map a scene with a 1x1 convolution (run in a process of its own) and print what it took."""
+    import torch
+
+    from geoasanet.tools.predict import predict
+
+    torch.manual_seed(0)
+
+    class Trivial(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(4, len(CLASSES), 1)
+
+        def forward(self, rgb: torch.Tensor, sar: torch.Tensor) -> torch.Tensor:
+            return self.conv(torch.cat([rgb / 255, sar], 1))
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cpu = time.process_time()
+    result = predict(rgb, sar, model=Trivial(), classes=CLASSES, out=out, overwrite=True)
+    usage = {
+        "imports_mb": round(before),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "seconds": round(result.seconds, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+    }
+    print(json.dumps(usage))
+
+
+def in_process(*arguments: str) -> dict[str, float]:
+    """Run this script in a fresh process and return what it prints."""
+    done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def bench_memory(folder: Path, width: int) -> None:
+    peaks = []
+    for height in (width, 2 * width):
+        rgb, sar = make_scene(folder, height, width)
+        usage = in_process("_trivial", str(rgb), str(sar), str(folder / "map.tif"))
+        peaks.append(usage["peak_mb"])
+        rate = height * width / usage["seconds"] / 1e6
+        print(f"memory  {height} x {width}: peak {usage['peak_mb']} MB (of which imports {usage['imports_mb']} MB), ")
+        print(f"        {usage['seconds']} s, {rate:.1f} Mpx/s, CPU {usage['cpu_seconds']} s", flush=True)
+        rgb.unlink(), sar.unlink()
+    print(f"memory  twice the height / once: {peaks[1] / peaks[0]:.3f}")
+
+
+def bench_ratio(folder: Path, side: int, encoder: str) -> None:
+    """Time the whole command and the forward passes alone on the same windows, interleaved in one run."""
+    import torch
+
+    import geoasanet as ga
+    from geoasanet.tools.predict import predict
+    from geoasanet.windows import Tiling
+
+    rgb, sar = make_scene(folder, side, side)
+    torch.manual_seed(0)
+    model = ga.create_model("asanet", num_classes=len(CLASSES), in_channels=(3, 1), encoder=encoder).eval()
+    tiling = Tiling.over(side, side, size=256, overlap=64)
+    batch = 4
+    x, y = torch.rand(batch, 3, 256, 256), torch.rand(batch, 1, 256, 256)
+    small = folder / "warm.tif"
+    with torch.inference_mode():
+        model(x, y)
+    predict(rgb, sar, model=model, classes=CLASSES, out=small, bbox=(500000, 2999000, 501000, 3000000))
+    ratios = []
+    for repeat in range(3):
+        started = time.perf_counter()
+        with torch.inference_mode():
+            for _ in tiling.rows:
+                left = len(tiling.cols)
+                while left > 0:
+                    count = min(batch, left)
+                    model(x[:count], y[:count])
+                    left -= count
+        forward = time.perf_counter() - started
+        started = time.perf_counter()
+        predict(rgb, sar, model=model, classes=CLASSES, out=folder / "map.tif", batch_size=batch, overwrite=True)
+        whole = time.perf_counter() - started
+        ratios.append(whole / forward)
+        print(
+            f"ratio   {encoder}, {side} x {side}, {len(tiling)} windows: predict {whole:.2f} s, forward passes "
+            f"{forward:.2f} s, ratio {ratios[-1]:.3f} (repeat {repeat + 1})",
+            flush=True,
+        )
+    print(f"ratio   median {sorted(ratios)[1]:.3f}")
+
+
+def bench_blend(folder: Path, side: int) -> None:
+    rgb, sar = make_scene(folder, side, side)
+    in_process("_trivial", str(rgb), str(sar), str(folder / "map.tif"))
+    usage = in_process("_trivial", str(rgb), str(sar), str(folder / "map.tif"))
+    nanoseconds = usage["cpu_seconds"] / side**2 * 1e9
+    print(f"blend   {side} x {side}, trivial network, file to file: {usage['seconds']} s, CPU {nanoseconds:.0f} ns/px")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="all", choices=["all", "memory", "ratio", "blend", "_trivial"])
+    parser.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--width", type=int, default=20000, help="scene width of the memory figures")
+    parser.add_argument("--side", type=int, default=1216, help="scene side of the ratio")
+    parser.add_argument("--encoder", default="convnextv2_tiny")
+    arguments = parser.parse_args()
+    if arguments.what == "_trivial":
+        predict_trivial(*arguments.paths)
+        return
+    print(f"machine {machine()}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments.what in ("all", "blend"):
+            bench_blend(folder, 4096)
+        if arguments.what in ("all", "ratio"):
+            bench_ratio(folder, arguments.side, arguments.encoder)
+        if arguments.what in ("all", "memory"):
+            bench_memory(folder, arguments.width)
+
+
+if __name__ == "__main__":
+    main()
