@@ -183,7 +183,8 @@ def test_demo_from_one_end_to_the_other(tmp_path: Path) -> None:
     assert report["metrics"]["miou"] == pytest.approx(again.mean_iou)
     assert again.accuracy > 0.7
     assert report["cloud_accuracy"] > 0.5  # seen by radar only
-    assert Image.open(tmp_path / report["picture"]).width > 1400
+    with Image.open(tmp_path / report["picture"]) as picture:
+        assert picture.width > 1400
     assert not [p for p in folder.iterdir() if p.name.startswith(".")]
     second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert second.returncode == 1

@@ -81,7 +81,7 @@ def _voronoi(y: Field, x: Field, size_m: float, salt: int) -> tuple[Whole, Field
     i, j = np.floor(y / size_m).astype(np.int64), np.floor(x / size_m).astype(np.int64)
     best = np.full(y.shape, np.inf, np.float32)
     second = best.copy()
-    owner = np.zeros(y.shape, np.int64)
+    owner: Whole = np.zeros(y.shape, np.int64)
     for down in (-1, 0, 1):
         for right in (-1, 0, 1):
             a, b = i + down, j + right
@@ -91,8 +91,8 @@ def _voronoi(y: Field, x: Field, size_m: float, salt: int) -> tuple[Whole, Field
             nearer = away < best
             second = np.where(nearer, best, np.minimum(second, away))
             best = np.where(nearer, away, best)
-            owner = np.where(nearer, a * 4093 + b, owner)
-    return owner, (second - best) / 2
+            np.copyto(owner, a * 4093 + b, where=nearer)
+    return owner, np.asarray((second - best) / 2, dtype=np.float32)
 
 
 def _jittered(position: Field, jitter: float, hash_of: Callable[[Whole], Field]) -> tuple[Whole, Field]:
