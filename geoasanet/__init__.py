@@ -13,21 +13,49 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from geoasanet.bands import InputBands, SensorBands
     from geoasanet.classes import ClassSchema
     from geoasanet.errors import GeoASANetError
     from geoasanet.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from geoasanet.models.registry import create_model
+    from geoasanet.tools.convert import convert
+    from geoasanet.tools.demo import demo
+    from geoasanet.tools.info import info
+    from geoasanet.tools.predict import predict
+    from geoasanet.tools.vectorize import vectorize
 
 _HOMES = {
     "Checkpoint": "geoasanet.models.checkpoint",
     "ClassSchema": "geoasanet.classes",
     "GeoASANetError": "geoasanet.errors",
+    "InputBands": "geoasanet.bands",
+    "SensorBands": "geoasanet.bands",
+    "convert": "geoasanet.tools.convert",
     "create_model": "geoasanet.models.registry",
+    "demo": "geoasanet.tools.demo",
+    "info": "geoasanet.tools.info",
     "load_checkpoint": "geoasanet.models.checkpoint",
+    "predict": "geoasanet.tools.predict",
     "save_checkpoint": "geoasanet.models.checkpoint",
+    "vectorize": "geoasanet.tools.vectorize",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = [
+    "Checkpoint",
+    "ClassSchema",
+    "GeoASANetError",
+    "InputBands",
+    "SensorBands",
+    "__version__",
+    "convert",
+    "create_model",
+    "demo",
+    "info",
+    "load_checkpoint",
+    "predict",
+    "save_checkpoint",
+    "vectorize",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,10 +65,19 @@ def atomic_output(path: Path) -> Iterator[Path]:
         yield temporary
         if not temporary.exists():
             return
+        _usual_mode(temporary)
         for sidecar in sorted(folder.iterdir()):
             if sidecar != temporary and sidecar.is_file():
-                os.replace(sidecar, path.with_name(sidecar.name))
-        os.replace(temporary, path)
+                sidecar.replace(path.with_name(sidecar.name))
+        temporary.replace(path)
+
+
+def _usual_mode(path: Path) -> None:
+    """Give a file the permissions of any new file here; some libraries write files that only their owner may read."""
+    probe = path.with_name(f"{path.name}.mode")
+    probe.touch()
+    path.chmod(stat.S_IMODE(probe.stat().st_mode))
+    probe.unlink()
 
 
 def _same_file(first: Path, second: Path) -> bool:

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyogrio
@@ -37,8 +37,7 @@ from geoasanet.errors import (
 )
 from geoasanet.inference import mapping
 from geoasanet.tools.predict import predict
-
-from .conftest import PixelNet, PlaceNet, write_raster
+from tests.conftest import PixelNet, PlaceNet, write_raster
 
 Files = Callable[..., tuple[Path, Path]]
 CLASSES = ["water", "forest", "field", "town", "bare"]
@@ -120,7 +119,7 @@ class TestMap:
         sar_pixels[0, :20, :30] = np.nan
         rgb, sar = make_raster("rgb.tif", rgb_pixels, mask=mask), make_raster("sar.tif", sar_pixels)
         network = PixelNet()
-        options: dict[str, Any] = {"model": network, "classes": CLASSES, "window": 32, "overlap": 12}
+        options: ClassVar[dict[str, Any]] = {"model": network, "classes": CLASSES, "window": 32, "overlap": 12}
         masked = predict(rgb, sar, out=tmp_path / "masked.tif", confidence=tmp_path / "c.tif", **options)
         filled = predict(rgb, sar, out=tmp_path / "filled.tif", missing_sar="fill", **options)
         clean = np.nan_to_num(sar_pixels)
@@ -190,7 +189,7 @@ class TestMap:
 class TestArea:
     """Maps of a part of the scene equal the part of the whole map."""
 
-    options: dict[str, Any] = {"model": PlaceNet(), "classes": CLASSES[:4], "window": 40, "overlap": 15}
+    options: ClassVar[dict[str, Any]] = {"model": PlaceNet(), "classes": CLASSES[:4], "window": 40, "overlap": 15}
 
     def test_a_box_gives_the_pixels_of_the_whole_map(self, scene_files: Files, tmp_path: Path) -> None:
         rgb, sar = scene_files()
@@ -504,7 +503,7 @@ def test_values_far_from_the_statistics_are_warned_about(
 def test_polygons_along_with_the_map(scene_files: Files, checkpoint: Path, tmp_path: Path) -> None:
     rgb, sar = scene_files(80, 80)
     result = predict(rgb, sar, checkpoint=checkpoint, out=tmp_path / "m.tif", vectorize=tmp_path / "p.gpkg")
-    frame = pyogrio.read_dataframe(tmp_path / "p.gpkg")
+    frame = pyogrio.read_dataframe(tmp_path / "p.gpkg", layer="landcover")
     assert result.polygons == tmp_path / "p.gpkg"
     assert set(frame["class_name"]) == {name for name, count in result.class_pixels.items() if count}
 

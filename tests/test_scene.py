@@ -20,8 +20,7 @@ from geoasanet.raster.scene import AlignedLayer, Scene, default_map_path
 from geoasanet.raster.source import RasterSource, default_bands
 from geoasanet.raster.warp import MAX_ERROR_PX, CoordinateMap, WarpedLayer
 from geoasanet.windows import Window
-
-from .conftest import UTM, write_raster
+from tests.conftest import UTM, write_raster
 
 HEIGHT, WIDTH = 96, 128
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -36,7 +38,7 @@ def test_windows_cover_every_pixel_and_stay_inside(axis: tuple[int, int, int]) -
 def test_neighbours_overlap_at_least_as_asked(axis: tuple[int, int, int]) -> None:
     length, size, overlap = axis
     starts = window_starts(length, size, overlap)
-    assert all(0 < b - a <= size - overlap for a, b in zip(starts, starts[1:], strict=False))
+    assert all(0 < b - a <= size - overlap for a, b in itertools.pairwise(starts))
 
 
 @given(axes())

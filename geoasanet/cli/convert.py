@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from geoasanet.cli import options
+from geoasanet.cli.console import Console, with_console
 from geoasanet.errors import ConfigError
 
 
@@ -59,9 +60,11 @@ from geoasanet.errors import ConfigError
     help="Band means, optical then SAR, in the original's channel order; default: those in the file.",
 )
 @click.option("--std", metavar="V,V,…", help="Band deviations, likewise.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-@click.option("--json", "as_json", is_flag=True, help="Report as one JSON document on stdout.")
+@options.overwrite
+@options.json_output
+@with_console
 def command(
+    console: Console,
     *,
     official: Path,
     out: Path,
@@ -69,8 +72,7 @@ def command(
     mean: str | None,
     std: str | None,
     sar_channels: str,
-    as_json: bool,
-    **options: Any,
+    **arguments: Any,
 ) -> None:
     """Convert a checkpoint of the original ASANet code (mmengine .pth) to a self-describing .safetensors.
 
@@ -86,17 +88,19 @@ def command(
         mean=_numbers("--mean", mean),
         std=_numbers("--std", std),
         sar_channels=int(sar_channels),
-        **options,
+        **arguments,
     )
-    for warning in result.warnings:
-        click.echo(f"Warning: {warning}", err=True)
-    if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2))
-        return
+    console.warn(result.warnings)
     encoder = result.arguments.get("encoder", "")
     size = encoder if isinstance(encoder, str) else f"depths {encoder['depths']}, dims {encoder['dims']}"
-    click.echo(f"{result.path}: {result.model} ({size}), {result.parameters / 1e6:.2f} M parameters")
-    click.echo(f"classes: {', '.join(result.classes.names)}; window: {result.window_size} px")
+    console.report(
+        result.to_dict(),
+        [
+            f"Checkpoint: {result.path}",
+            f"  {result.model} ({size}), {result.parameters / 1e6:.2f} M parameters, window {result.window_size} px",
+            f"  classes: {', '.join(result.classes.names)}",
+        ],
+    )
 
 
 def _numbers(option: str, text: str | None) -> list[float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -39,16 +40,23 @@ class Group(click.Group):
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1) if args else []
             if near and near[0] not in error.message:
-                error.message = f"{error.message} Did you mean {near[0]!r}?"
+                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
             raise
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run a command; see the exit codes in the group's help."""
-        debug = "--debug" in (kwargs.get("args") or (args[0] if args else None) or sys.argv[1:])
-        if kwargs.pop("standalone_mode", True) is False:
-            return super().main(*args, standalone_mode=False, **kwargs)
+        debug = "--debug" in (sys.argv[1:] if args is None else args)
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, **extra)
         try:
-            code = super().main(*args, standalone_mode=False, **kwargs)
+            code = super().main(args, prog_name, complete_var, False, **extra)
             self._leave(code if isinstance(code, int) else 0)
         except click.exceptions.Exit as exit_:
             self._leave(exit_.exit_code)

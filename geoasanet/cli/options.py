@@ -18,7 +18,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
-class IntegerList(click.ParamType):
+class IntegerList(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
     """Whole numbers separated by commas, such as band numbers: ``3,2,1``."""
 
     name = "N,N,…"
@@ -33,15 +33,15 @@ class IntegerList(click.ParamType):
             self.fail(f"{value!r} is not a list of whole numbers such as 1,2,3.", param, ctx)
 
 
-class AutoInteger(click.ParamType):
+class AutoInteger(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
     """A positive whole number, or ``auto``."""
 
     name = "auto|N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Return the number or "auto"."""
-        if value == "auto" or isinstance(value, int):
-            return value
+        if value == "auto":
+            return "auto"
         try:
             number = int(value)
         except ValueError:

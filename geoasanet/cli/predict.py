@@ -95,5 +95,3 @@ def _lines(result: Any) -> list[str]:
     }
     lines += [f"{label}: {path}" for label, path in outputs.items() if path is not None]
     return [*lines, f"{result.windows} windows in {result.seconds:.1f} s"]
-
-

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import click
 
+from geoasanet.cli import options
+from geoasanet.cli.console import Console, with_console
 
-@click.command()
+
+@click.command("vectorize")
 @click.argument("map_path", metavar="[MAP]", required=False)
 @click.option(
     "-o",
@@ -48,21 +51,10 @@ import click
     help="Write one multipolygon for each class instead of one polygon for each region.",
 )
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads. [default: all cores]")
-@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-@click.option("--json", "as_json", is_flag=True, help="Report as one JSON document on standard output.")
-def command(
-    map_path: str | None,
-    out: str | None,
-    min_area: float,
-    simplify: float,
-    smooth: int,
-    classes: str | None,
-    confidence: str | None,
-    dissolve: bool,
-    workers: int | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+@options.overwrite
+@options.json_output
+@with_console
+def command(console: Console, *, map_path: str | None, classes: str | None, **arguments: Any) -> None:
     """Write the polygons of a class map.
 
     MAP is the newest *_landcover.tif of this folder if left out. The polygons cover the map without gaps or overlaps,
@@ -71,24 +63,11 @@ def command(
     """
     from geoasanet.tools.vectorize import vectorize
 
-    result = vectorize(
-        map_path,
-        out=out,
-        min_area=min_area,
-        simplify=simplify,
-        smooth=smooth,
-        classes=None if classes is None else [name for name in classes.split(",") if name.strip()],
-        confidence=confidence,
-        dissolve=dissolve,
-        workers=workers,
-        overwrite=overwrite,
+    chosen = None if classes is None else [name for name in classes.split(",") if name.strip()]
+    result = vectorize(map_path, classes=chosen, progress=console.progress, **arguments)
+    console.warn(result.warnings)
+    parts = f" in {result.features} multipolygons" if arguments["dissolve"] else ""
+    lines = [f"  {name}: {area / 1e6:.4g} km²" for name, area in result.class_area_m2.items()]
+    console.report(
+        result.to_dict(), [f"Polygons: {result.path} ({result.polygons}{parts}, {result.seconds:.1f} s)", *lines]
     )
-    for warning in result.warnings:
-        click.echo(f"Note: {warning}", err=True)
-    if as_json:
-        click.echo(json.dumps(result.to_dict(), ensure_ascii=False))
-        return
-    parts = f" in {result.features} multipolygons" if dissolve else ""
-    click.echo(f"{result.path}: {result.polygons} polygons{parts}, {result.seconds:.1f} s")
-    for name, area in result.class_area_m2.items():
-        click.echo(f"  {name}: {area / 1e6:.4g} km²")

@@ -133,7 +133,9 @@ class RowBlender:
         self._next_row = index + 1
         plan, tiling, size = self._plan, self._plan.tiling, self._plan.tiling.size
         finished = len(tiling.finished_rows(index))
-        out = _Rows(finished, plan.width, len(self._sums), self._device, self._keep_confidence, self._keep_probabilities)
+        out = _Rows(
+            finished, plan.width, len(self._sums), self._device, self._keep_confidence, self._keep_probabilities
+        )
         self._sums.zero_()
         for column, prediction in zip(plan.columns, predictions, strict=True):
             start = tiling.cols[column]

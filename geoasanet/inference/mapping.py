@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-
 import numpy as np
 import rasterio
 from torch import Tensor
@@ -185,5 +184,3 @@ def _blend(
         probabilities[:, cut[0], cut[1]] if probabilities is not None else None,
         int(np.count_nonzero((classes != NODATA) & ((flags[cut] & SAR_VALID) == 0))),
     )
-
-

@@ -168,7 +168,7 @@ class _Normalize:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called ``name``: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", …
+    """Return the device called ``name``: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" and so on.
 
     Raises:
         DeviceError: If it is unknown or absent.

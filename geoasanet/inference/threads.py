@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -24,11 +25,9 @@ def prefetch(items: Iterable[Item], depth: int = 2) -> Generator[Item, None, Non
 
     def put(item: object) -> None:
         while not stop.is_set():
-            try:
+            with contextlib.suppress(queue.Full):
                 waiting.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
+                break
 
     def work() -> None:
         try:

@@ -128,7 +128,7 @@ class RowSpool:
             with rasterio.open(temporary, "w", **profile) as dataset:
                 dataset.write(stacked)
                 dataset.update_tags(**tags)
-            os.replace(temporary, final)
+            temporary.replace(final)
         except (RasterioError, OSError) as error:
             temporary.unlink(missing_ok=True)
             raise OutputError(
@@ -158,7 +158,7 @@ class RowSpool:
                 path = Xml.SubElement(source, "SourceFilename", relativeToVRT="0")
                 path.text = str(self._path(name, row, rows).absolute())
                 Xml.SubElement(source, "SourceBand").text = str(index + 1)
-                size = {"xSize": str(grid.width), "ySize": str(rows)}
+                area = {"xOff": "0", "xSize": str(grid.width), "ySize": str(rows)}
                 Xml.SubElement(
                     source,
                     "SourceProperties",
@@ -168,8 +168,8 @@ class RowSpool:
                     BlockXSize=str(grid.width),
                     BlockYSize=str(min(_STRIP_ROWS, rows)),
                 )
-                Xml.SubElement(source, "SrcRect", xOff="0", yOff="0", **size)
-                Xml.SubElement(source, "DstRect", xOff="0", yOff=str(row), **size)
+                Xml.SubElement(source, "SrcRect", {**area, "yOff": "0"})
+                Xml.SubElement(source, "DstRect", {**area, "yOff": str(row)})
         return vrt
 
     def _copy(self, vrt: Xml.Element, out: Path, **options: str) -> None:

@@ -62,7 +62,7 @@ class Grid:
     @property
     def rotated(self) -> bool:
         """True if rows do not run along the CRS's x axis."""
-        return self.transform.b != 0 or self.transform.d != 0
+        return bool(self.transform.b != 0 or self.transform.d != 0)
 
     def crop(self, window: Window) -> Grid:
         """Return the grid of the pixels of ``window``."""

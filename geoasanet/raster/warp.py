@@ -255,8 +255,21 @@ def resample(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _triangle(
-    data, valid, row_off, col_off, node_rows, node_cols, drow, dcol, spacing, ry, rx, out, out_valid
-):  # pragma: no cover (compiled)
+    data: Any,
+    valid: Any,
+    row_off: int,
+    col_off: int,
+    node_rows: Any,
+    node_cols: Any,
+    drow: int,
+    dcol: int,
+    spacing: int,
+    ry: float,
+    rx: float,
+    out: Any,
+    out_valid: Any,
+) -> None:
+    """Fill ``out`` (bands, height, width) and ``out_valid`` (height, width); see :func:`resample`."""
     bands, height, width = data.shape
     for r in range(out_valid.shape[0]):
         # Position of the pixel centre among the control points; only its absolute place matters.

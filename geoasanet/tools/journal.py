@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +48,7 @@ def open_journal(folder: Path, description: Mapping[str, Any], *, resume: bool) 
     folder.mkdir()
     temporary = journal.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, journal)
+    temporary.replace(journal)
     return False
 
 
