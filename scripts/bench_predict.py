@@ -39,6 +39,11 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
+def peak_rss_mb() -> float:
+    """Return the largest resident memory of this process so far, in megabytes (10^6 bytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
 def make_scene(folder: Path, height: int, width: int) -> tuple[Path, Path]:
     """Write an RGB (uint8) and a SAR (float32) GeoTIFF of random texture, 512 px tiles, ZSTD."""
     rng = np.random.default_rng(0)
@@ -88,12 +93,12 @@ def predict_trivial(rgb: str, sar: str, out: str) -> None:
         def forward(self, rgb: torch.Tensor, sar: torch.Tensor) -> torch.Tensor:
             return self.conv(torch.cat([rgb / 255, sar], 1))
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_rss_mb()
     cpu = time.process_time()
     result = predict(rgb, sar, model=Trivial(), classes=CLASSES, out=out, overwrite=True)
     usage = {
         "imports_mb": round(before),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mb": round(peak_rss_mb()),
         "seconds": round(result.seconds, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
     }
@@ -113,8 +118,11 @@ def bench_memory(folder: Path, width: int) -> None:
         usage = in_process("_trivial", str(rgb), str(sar), str(folder / "map.tif"))
         peaks.append(usage["peak_mb"])
         rate = height * width / usage["seconds"] / 1e6
-        print(f"memory  {height} x {width}: peak {usage['peak_mb']} MB (of which imports {usage['imports_mb']} MB), ")
-        print(f"        {usage['seconds']} s, {rate:.1f} Mpx/s, CPU {usage['cpu_seconds']} s", flush=True)
+        print(
+            f"memory  {height} x {width}: peak {usage['peak_mb']} MB (of which imports {usage['imports_mb']} MB), "
+            f"{usage['seconds']} s, {rate:.1f} Mpx/s, CPU {usage['cpu_seconds']} s",
+            flush=True,
+        )
         rgb.unlink(), sar.unlink()
     print(f"memory  twice the height / once: {peaks[1] / peaks[0]:.3f}")
 
@@ -131,8 +139,7 @@ def bench_ratio(folder: Path, side: int, encoder: str) -> None:
     torch.manual_seed(0)
     model = ga.create_model("asanet", num_classes=len(CLASSES), in_channels=(3, 1), encoder=encoder).eval()
     tiling = Tiling.over(side, side, size=256, overlap=64)
-    batch = 4
-    x, y = torch.rand(batch, 3, 256, 256), torch.rand(batch, 1, 256, 256)
+    x, y = torch.rand(1, 3, 256, 256), torch.rand(1, 1, 256, 256)
     small = folder / "warm.tif"
     with torch.inference_mode():
         model(x, y)
@@ -141,15 +148,11 @@ def bench_ratio(folder: Path, side: int, encoder: str) -> None:
     for repeat in range(3):
         started = time.perf_counter()
         with torch.inference_mode():
-            for _ in tiling.rows:
-                left = len(tiling.cols)
-                while left > 0:
-                    count = min(batch, left)
-                    model(x[:count], y[:count])
-                    left -= count
+            for _ in range(len(tiling)):
+                model(x, y)
         forward = time.perf_counter() - started
         started = time.perf_counter()
-        predict(rgb, sar, model=model, classes=CLASSES, out=folder / "map.tif", batch_size=batch, overwrite=True)
+        predict(rgb, sar, model=model, classes=CLASSES, out=folder / "map.tif", overwrite=True)
         whole = time.perf_counter() - started
         ratios.append(whole / forward)
         print(

@@ -127,7 +127,7 @@ def map_into(
     with job.open_scene() as scene, rasterio.Env(GDAL_CACHEMAX=scene.block_cache_bytes, **READ_OPTIONS):
         area = job.open_area(scene.grid)
         layout = MapLayout.of(job, scene.grid, area)
-        with Background(spool.write) as writer:
+        with Background(spool.write, depth=1) as writer:
             for run in rows:
                 for band in map_rows(scene, job, layout, area, predictor, run, advance):
                     writer.put(band)

@@ -21,7 +21,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_AUTO_BATCH = {"cpu": 4, "cuda": 32}
+_AUTO_BATCH = {"cpu": 1, "cuda": 32}
 
 
 class Predictor:
@@ -34,7 +34,7 @@ class Predictor:
         num_classes: Classes K that the model must return.
         device: Where to run; see :func:`choose_device`.
         precision: A name from :data:`PRECISIONS`.
-        batch_size: Windows at a time; "auto" takes 4 on CPU, 32 on CUDA. Halved when memory runs out.
+        batch_size: Windows at a time; "auto" takes 1 on CPU (more is no faster there), 32 on CUDA. Halved when memory runs out.
         tta: Average the probabilities over the eight symmetries of the square.
         compile: Compile the network with :func:`torch.compile` (costs up to a minute at the start).
 
@@ -61,7 +61,7 @@ class Predictor:
         self.warnings: list[str] = []
         if batch_size != "auto" and batch_size < 1:
             raise ConfigError(f"Batch size must be at least 1, found {batch_size}.")
-        self.batch_size = _AUTO_BATCH.get(device.type, 4) if batch_size == "auto" else batch_size
+        self.batch_size = _AUTO_BATCH.get(device.type, 1) if batch_size == "auto" else batch_size
         self._tta = tta
         self._pad_batches = compile
         if isinstance(model, nn.Module):

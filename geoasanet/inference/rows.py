@@ -78,7 +78,7 @@ def read_rows(
         missing_sar: Whether pixels without SAR data are wanted.
         area: Tells for a window which pixels lie in the area of interest; all do if None.
     """
-    chunks = prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=4)
+    chunks = prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=2)
     with contextlib.closing(chunks):
         yield from _assemble(chunks, plan)
 

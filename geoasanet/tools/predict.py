@@ -33,7 +33,6 @@ from geoasanet.raster.scaling import SarScale, Scaling, choose_scaling, range_wa
 from geoasanet.raster.scene import Scene, default_map_path
 from geoasanet.tools.checkpoints import find_checkpoint
 from geoasanet.tools.journal import file_stamp, open_journal, partial_folder
-from geoasanet.tools.quicklook import quicklook as quicklook_of
 
 PathLike = str | os.PathLike[str]
 
@@ -222,7 +221,9 @@ def predict(
         if "polygons" in paths:
             _vectorize(out, paths, overwrite, progress)
         if "quicklook" in paths:
-            quicklook_of(
+            from geoasanet.tools.quicklook import quicklook as draw
+
+            draw(
                 paths["quicklook"],
                 rgb=job.rgb,
                 sar=job.sar,
