@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from geoasanet.classes import NODATA
 from geoasanet.raster.polygons.regions import Regions
 from geoasanet.raster.polygons.runs import Runs, fill_rows
+from geoasanet.raster.polygons.scan import set_positions
 
 EAST, SOUTH, WEST, NORTH = 0, 1, 2, 3
 """Directions along cracks; direction d has bit 1 << d in a vertex's byte."""
@@ -29,8 +30,6 @@ NODE, SEAM = 16, 32
 """Bits that mark a vertex as a node, or as the end of what this strip owns."""
 LEVEL, UPRIGHT, TOP_LEFT = 5, 10, 3
 """Bytes of a vertex that is passed east–west, north–south, or is the upper left corner of a region."""
-BLOCK = 32
-"""Vertices that are looked at at once for any crack."""
 
 
 @dataclass(frozen=True)
@@ -161,39 +160,32 @@ def _mark_vertices(
     starts = np.empty(1024, np.int32)
     loops = np.empty(1024, np.int32)
     n_starts = n_loops = bends = ends = 0
-    passed = np.zeros(16, np.int64)
-    passed[0] = passed[LEVEL] = passed[UPRIGHT] = 1
-    candidates = np.empty(width + 2, np.int32)
+    marks = np.zeros((width + 8) // 8 * 8, np.uint8)
+    words = marks.view(np.uint64)
+    candidates = np.empty(width + 1, np.int32)
     for i in range(height + 1):
         on_top = i == 0
         on_bottom = i == height
         frame_row = (on_top and first) or (on_bottom and last)
+        on_seam = (on_top and not first) or (on_bottom and not last)
         row = vertices[i]
-        found = 0
-        for block in range(0, width + 1, BLOCK):
-            stop = min(block + BLOCK, width + 1)
-            seen = np.uint8(0)
-            for j in range(block, stop):
-                seen |= row[j]
-            if seen == 0:
-                continue
-            for j in range(block, stop):
-                candidates[found] = j
-                found += 1 if on_top or on_bottom else 1 - passed[row[j]]
+        for j in range(width + 1):
+            # 1 unless there is nothing to do here: no crack, or a straight one that no seam cuts.
+            v = row[j]
+            marks[j] = np.uint8(v != 0) & (np.uint8(on_seam) | (np.uint8(v != LEVEL) & np.uint8(v != UPRIGHT)))
+        found = set_positions(words, candidates)
         for k in range(found):
             j = candidates[k]
             v = row[j]
-            straight = passed[v] == 1
+            straight = v in (LEVEL, UPRIGHT)
             on_frame = frame_row or j in (0, width)
             mark = 0
             if bits[v] >= 3 or (on_frame and not straight):
                 mark = NODE
-            elif v & 8 and ((on_top and not first) or (on_bottom and not last)):
+            elif v & 8 and on_seam:
                 mark = SEAM
-            if on_top and not first:
-                v &= 7
-            elif on_bottom and not last:
-                v &= 8
+            if on_seam:
+                v &= 7 if on_top else 8
             row[j] = v | mark
             if mark != 0:
                 if v != 0:
@@ -247,6 +239,8 @@ def _trace(
     """
     stride = labels.shape[1] - 1
     step = np.array([1, stride, -1, -stride])
+    right_by = np.array([1, 0, -1, 0])
+    down_by = np.array([0, 1, 0, -1])
     cols = np.empty(most_vertices, np.int32)
     rows = np.empty(most_vertices, np.int32)
     offsets = np.empty(most_pieces + 1, np.int64)
@@ -282,11 +276,14 @@ def _trace(
                 v = start
                 while True:
                     passing = LEVEL if d in (EAST, WEST) else UPRIGHT
+                    steps = 1
                     v += step[d]
                     while vertices[v] == passing:
                         v += step[d]
-                    i = v // stride
-                    cols[n] = v - i * stride
+                        steps += 1
+                    j += steps * right_by[d]
+                    i += steps * down_by[d]
+                    cols[n] = j
                     rows[n] = row + i
                     n += 1
                     byte = vertices[v]

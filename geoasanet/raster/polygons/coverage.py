@@ -8,11 +8,12 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 
 from geoasanet.progress import Progress, silent
 from geoasanet.raster.grid import Grid
-from geoasanet.raster.polygons.arcs import Arcs, trace_strip
+from geoasanet.raster.polygons.arcs import Arcs, Pieces, trace_strip
 from geoasanet.raster.polygons.measure import ground_of
 from geoasanet.raster.polygons.merging import (
     Borders,
@@ -191,9 +192,12 @@ def cover(
         )
 
     scans = []
-    for result in ordered_map(scan, reader.strips(strip_rows), workers):
-        scans.append(result)
-        progress("reading map", result.runs.row + result.runs.height, grid.height, "rows")
+    cache_mb = reader.cache_mb + (confidence.cache_mb if confidence else 0)
+    with rasterio.Env(GDAL_CACHEMAX=cache_mb):
+        for result in ordered_map(scan, reader.strips(strip_rows), workers):
+            scans.append(result)
+            progress("reading map", result.runs.row + result.runs.height, grid.height, "rows")
+        del result
     strips = tuple(s.runs for s in scans)
     regions = join_strips(strips)
     if filtering:
@@ -204,8 +208,9 @@ def cover(
     means, counts = mean_confidence(regions, [s.confidence for s in scans if s.confidence is not None])
     del scans
 
-    arcs = _trace(strips, regions, workers, progress)
+    pieces = _trace(strips, regions, workers, progress)
     del strips
+    arcs = stitch(pieces, grid.width)
     if outline.simplify_m > 0:
         progress("simplifying", 0, len(arcs), "borders")
         at = arcs.first
@@ -219,9 +224,9 @@ def cover(
     return Coverage(grid, regions.classes, area, perimeter, means, counts, arcs, rings, ground.planar)
 
 
-def _trace(strips: tuple[Runs, ...], regions: Regions, workers: int, progress: Progress) -> Arcs:
+def _trace(strips: tuple[Runs, ...], regions: Regions, workers: int, progress: Progress) -> list[Pieces]:
     pieces = []
     for k, piece in enumerate(ordered_map(lambda i: trace_strip(strips, i, regions), range(len(strips)), workers)):
         pieces.append(piece)
         progress("tracing borders", strips[k].row + strips[k].height, strips[-1].row + strips[-1].height, "rows")
-    return stitch(pieces, strips[0].width)
+    return pieces

@@ -13,9 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from geoasanet.classes import NODATA
-
-BLOCK = 32
-"""Columns that are compared at once while looking for the next run."""
+from geoasanet.raster.polygons.scan import set_positions
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,9 @@ def runs_of(classes: NDArray[np.uint8], row: int) -> Runs:
     classes = np.ascontiguousarray(classes)
     height, width = classes.shape
     offsets = _count_runs(classes)
-    starts = np.empty(offsets[height] + 1, np.int32)  # _find_runs writes one beyond the last before it knows
-    values = np.empty(offsets[height] + 1, np.uint8)
+    starts = np.empty(offsets[height], np.int32)
+    values = np.empty(offsets[height], np.uint8)
     _find_runs(classes, offsets, starts, values)
-    starts, values = starts[:-1], values[:-1]
     components, component_classes = _connect_runs(offsets, starts, values, width)
     return Runs(row, width, offsets, starts, components, component_classes)
 
@@ -147,23 +144,17 @@ def _find_runs(
 ) -> None:
     """Write the first column and the class of each run."""
     height, width = classes.shape
+    changes = np.zeros((width + 7) // 8 * 8, np.uint8)
+    words = changes.view(np.uint64)
+    changes[0] = 1
     for i in range(height):
         row = classes[i]
-        k = offsets[i]
-        starts[k] = 0
-        values[k] = row[0]
-        k += 1
-        for block in range(1, width, BLOCK):
-            stop = min(block + BLOCK, width)
-            change = np.uint8(0)
-            for j in range(block, stop):
-                change |= row[j] ^ row[j - 1]
-            if change == 0:
-                continue
-            for j in range(block, stop):  # no branch: most runs are too short to be foreseen
-                starts[k] = j
-                values[k] = row[j]
-                k += row[j] != row[j - 1]
+        for j in range(1, width):
+            changes[j] = row[j] != row[j - 1]
+        found = starts[offsets[i] : offsets[i + 1]]
+        set_positions(words, found)
+        for k in range(found.size):
+            values[offsets[i] + k] = row[found[k]]
 
 
 @njit(cache=True, nogil=True)

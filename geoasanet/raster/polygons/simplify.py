@@ -21,11 +21,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from geoasanet.raster.polygons.arcs import Arcs
+from geoasanet.raster.polygons.scan import EVERY_BIT, NO_BIT, ONE_BIT, bit_place
 from geoasanet.raster.polygons.threads import ordered_map
 
 TILE = 1024
 """Side of the tiles in pixels; half of it must be a multiple of 64, the bits in a word of the bitmap."""
-NO_BIT, ONE_BIT, EVERY_BIT = np.uint64(0), np.uint64(1), np.uint64(2**64 - 1)
 ROUNDS = 3
 """How often arcs are taken up again that had a bend blocked by a neighbour which may have gone since."""
 
@@ -163,7 +163,7 @@ def _is_free(ax: int, ay: int, bx: int, by: int, cx: int, cy: int, occupied: NDA
             while word != NO_BIT:
                 lowest = word & (~word + ONE_BIT)
                 word ^= lowest
-                x = w * 64 + (np.float64(lowest).view(np.int64) >> 52) - 1023  # the exponent is the bit's place
+                x = w * 64 + bit_place(lowest)
                 if (x == ax and y == ay) or (x == bx and y == by) or (x == cx and y == cy):
                     continue
                 ab = (bx - ax) * (y - ay) - (by - ay) * (x - ax)

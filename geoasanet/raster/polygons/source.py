@@ -20,6 +20,8 @@ from geoasanet.windows import Window
 
 STRIP_PIXELS = 1 << 22
 """Pixels of a strip, about."""
+LEAST_CACHE_MB = 64
+"""Size of GDAL's block cache while strips are read, at least; its default would keep most of the map."""
 
 
 class _Reader:
@@ -55,6 +57,13 @@ class _Reader:
         """Close all handles."""
         for dataset in self._open:
             dataset.close()
+
+    @property
+    def cache_mb(self) -> int:
+        """Megabytes of block cache that threads need to decode every block once, if they read full rows."""
+        rows = int(self.dataset.block_shapes[0][0])
+        row_bytes = self.grid.width * np.dtype(self.dataset.dtypes[0]).itemsize * self.dataset.count
+        return LEAST_CACHE_MB + int(2 * len(self._open) * rows * row_bytes >> 20)
 
     def _check(self) -> None:
         data = [c for c in self.dataset.colorinterp if c != ColorInterp.alpha]

@@ -22,8 +22,11 @@ Chains = tuple[
 """Columns, rows, offsets, left, right, closed: arcs in any order."""
 
 
-def stitch(pieces: Sequence[Pieces], width: int) -> Arcs:
-    """Return the arcs of a map of ``width`` columns from the pieces of its strips."""
+def stitch(pieces: list[Pieces], width: int) -> Arcs:
+    """Return the arcs of a map of ``width`` columns from the pieces of its strips.
+
+    The list is emptied on the way, so that pieces and arcs are in memory together as briefly as possible.
+    """
     joined = _join_seams(pieces, width + 1)
     cols = np.concatenate([*(p.cols for p in pieces), joined[0]])
     rows = np.concatenate([*(p.rows for p in pieces), joined[1]])
@@ -37,6 +40,7 @@ def stitch(pieces: Sequence[Pieces], width: int) -> Arcs:
     right = _gather(whole, [p.right for p in pieces], joined[4])
     closed = _gather(whole, [p.closed for p in pieces], joined[5])
     nodes = np.concatenate([p.nodes for p in pieces])
+    pieces.clear()
 
     start, end, leaving, arriving = _describe(cols, rows, first, size, width + 1)
     order = np.argsort(start * 4 + leaving, kind="stable")
