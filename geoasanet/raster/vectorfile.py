@@ -34,6 +34,8 @@ DRIVERS = {
 """Formats by file name ending."""
 LAYER = "landcover"
 """Name of the layer in formats that name layers."""
+GPKG_VERSION = "1.2"
+"""Later versions bring nothing that we use and make older software complain."""
 SHAPEFILE_PARTS = (".shx", ".dbf", ".prj", ".cpg")
 SHAPEFILE_INDEXES = (".qix", ".sbn", ".sbx")
 SQLITE_PARTS = ("-wal", "-shm", "-journal")
@@ -181,7 +183,8 @@ def _arrow_schema(layer: Layer, suffix: str) -> pa.Schema:
 
 
 def _write_with_gdal(path: Path, suffix: str, layer: Layer, schema: pa.Schema, stream: _Stream) -> None:
-    options = {"RFC7946": "YES"} if suffix == ".geojson" else {}
+    layer_options = {"RFC7946": "YES"} if suffix == ".geojson" else {}
+    dataset_options = {"VERSION": GPKG_VERSION} if suffix == ".gpkg" else {}
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": layer.date})
     try:
         pyogrio.write_arrow(
@@ -193,7 +196,8 @@ def _write_with_gdal(path: Path, suffix: str, layer: Layer, schema: pa.Schema, s
             geometry_type=layer.geometry_type,
             crs=layer.crs_wkt,
             encoding="UTF-8" if suffix == ".shp" else None,
-            layer_options=options,
+            layer_options=layer_options,
+            dataset_options=dataset_options,
         )
     except Exception:
         if stream.error is not None:
