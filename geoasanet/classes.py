@@ -16,6 +16,9 @@ from geoasanet.errors import ClassSchemaError
 NODATA = 255
 """Value of pixels without a class in every map and label raster."""
 
+CLASSES_TAG = "GEOASANET_CLASSES"
+"""Dataset tag in which a map carries its class schema as JSON."""
+
 Color = tuple[int, int, int]
 
 

@@ -34,7 +34,8 @@ class Predictor:
         num_classes: Classes K that the model must return.
         device: Where to run; see :func:`choose_device`.
         precision: A name from :data:`PRECISIONS`.
-        batch_size: Windows at a time; "auto" takes 1 on CPU (more is no faster there), 32 on CUDA. Halved when memory runs out.
+        batch_size: Windows at a time; "auto" takes 1 on CPU (more is no faster there), 32 on CUDA. Halved when
+            memory runs out.
         tta: Average the probabilities over the eight symmetries of the square.
         compile: Compile the network with :func:`torch.compile` (costs up to a minute at the start).
 

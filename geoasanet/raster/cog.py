@@ -19,17 +19,15 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
-from geoasanet.classes import NODATA, ClassSchema
+from geoasanet.classes import CLASSES_TAG, NODATA, ClassSchema
 from geoasanet.errors import OutputError
 from geoasanet.files import atomic_output
 from geoasanet.raster.grid import Grid
 from geoasanet.sample import RowBand
 
-CLASSES_TAG = "GEOASANET_CLASSES"
-"""Dataset tag that holds a map's class schema as JSON."""
-
 _COUNTS_TAG = "GEOASANET_COUNTS"
-_STRIP_ROWS = 64
+_STRIP_ROWS = 16
+_TILE = 512
 _PRODUCTS = ("confidence", "probabilities", "classes")
 
 
@@ -172,14 +170,22 @@ class RowSpool:
                 Xml.SubElement(source, "DstRect", {**area, "yOff": str(row)})
         return vrt
 
+    def _copy_options(self, vrt: Xml.Element) -> dict[str, int]:
+        """Return GDAL settings for the copy: a cache that holds a row of tiles, few spooled files open at once."""
+        pixel = 1 if vrt.find("VRTRasterBand[@dataType='Byte']") is not None else 4
+        return {
+            "GDAL_CACHEMAX": int(1.5 * _TILE * self.grid.width * pixel) + (8 << 20),
+            "GDAL_MAX_DATASET_POOL_SIZE": 8,
+        }
+
     def _copy(self, vrt: Xml.Element, out: Path, **options: str) -> None:
         try:
-            with atomic_output(out) as temporary:
+            with atomic_output(out) as temporary, rasterio.Env(**self._copy_options(vrt)):
                 rasterio.shutil.copy(
                     Xml.tostring(vrt, encoding="unicode"),
                     temporary,
                     driver="COG",
-                    BLOCKSIZE="512",
+                    BLOCKSIZE=str(_TILE),
                     NUM_THREADS="ALL_CPUS",
                     BIGTIFF="IF_SAFER",
                     **options,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from typing import Any
@@ -12,10 +11,10 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
 
-from geoasanet.classes import ClassSchema
-from geoasanet.errors import ClassSchemaError, GridError, SceneError
-from geoasanet.raster.cog import CLASSES_TAG
+from geoasanet.classes import CLASSES_TAG
+from geoasanet.errors import GridError, SceneError
 from geoasanet.raster.grid import Grid, grid_of
+from geoasanet.raster.polygons.legend import own_schema
 from geoasanet.raster.scaling import detect_scale
 from geoasanet.raster.source import RasterSource, open_dataset
 
@@ -42,7 +41,7 @@ def describe_raster(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[
             "layout": dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT"),
         }
         data_bands = [i + 1 for i, c in enumerate(dataset.colorinterp) if c != ColorInterp.alpha]
-        schema = read_schema(dataset)
+        schema = own_schema(dataset)
         tags = {key: value for key, value in dataset.tags().items() if key.startswith("GEOASANET_")}
         try:
             grid = grid_of(dataset, str(path))
@@ -55,24 +54,13 @@ def describe_raster(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[
         facts["made_by"] = {
             key.removeprefix("GEOASANET_").lower(): value for key, value in tags.items() if key != CLASSES_TAG
         }
-    if not problems:
+    if not problems and schema is None:
         try:
             facts["values"], more = _values(path, data_bands[:16])
             problems += more
         except SceneError as error:
             problems.append(str(error))
     return facts, problems
-
-
-def read_schema(dataset: Any) -> ClassSchema | None:
-    """Return the class schema that an open map carries in its tags, None where there is none or it is damaged."""
-    text = dataset.tags().get(CLASSES_TAG)
-    if text is None:
-        return None
-    try:
-        return ClassSchema.from_dict(json.loads(text))
-    except (ValueError, TypeError, AttributeError, ClassSchemaError):
-        return None
 
 
 def _place(grid: Grid) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 import pyproj
 from numpy.typing import NDArray
 
 from geoasanet.errors import GridError
 from geoasanet.raster.grid import Grid
+from geoasanet.raster.kernels import kernel
 from geoasanet.raster.source import RasterSource
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
@@ -253,7 +253,7 @@ def resample(
     return out, out_valid
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _triangle(
     data: Any,
     valid: Any,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import rasterio
 import torch
 
 import geoasanet
@@ -25,19 +24,16 @@ from geoasanet.inference.mapping import MapJob, MapLayout, map_into
 from geoasanet.inference.predictor import Precision, Predictor, choose_device, choose_precision
 from geoasanet.inference.rows import MissingSar
 from geoasanet.inference.workers import WorkerTask, run_workers, share_rows
-from geoasanet.models.checkpoint import Checkpoint, load_checkpoint
+from geoasanet.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint_header
 from geoasanet.progress import Progress, silent
 from geoasanet.raster.aoi import Bounds
 from geoasanet.raster.cog import RowSpool
 from geoasanet.raster.scaling import SarScale, Scaling, choose_scaling, range_warnings
 from geoasanet.raster.scene import Scene, default_map_path
-from geoasanet.tools.checkpoints import find_checkpoint
+from geoasanet.tools.checkpoints import find_checkpoint, packaged_checkpoints
 from geoasanet.tools.journal import file_stamp, open_journal, partial_folder
 
 PathLike = str | os.PathLike[str]
-
-_WRITE_CACHE = 64 << 20
-"""GDAL block cache while the finished rows are copied into the final files, bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +43,7 @@ class PredictResult:
     map: Path
     """Class map, Cloud Optimized GeoTIFF."""
     checkpoint: str
-    """The checkpoint's path, or "model" for a module that was passed in."""
+    """The checkpoint's path or packaged name, or "model" for a module that was passed in."""
     classes: ClassSchema
     class_pixels: dict[str, int]
     """Mapped pixels of each class."""
@@ -178,7 +174,7 @@ def predict(
 
     network = _load_network(checkpoint, model, classes, window, sar_bands)
     size = network.window if window is None else window
-    notes = _window_notes(network, size)
+    notes = _origin_notes(network) + _window_notes(network, size)
     sar_count = network.sar_count or 1
     with Scene.open(rgb, sar, rgb_bands=rgb_bands, sar_bands=sar_bands, sar_count=sar_count) as scene:
         _check_bands(scene, network)
@@ -209,14 +205,13 @@ def predict(
         class_pixels = {name: int(pixels[i]) for i, name in enumerate(network.classes.names)}
         progress("Writing", 0, 1, "")
         tags = _tags(network, description)
-        with rasterio.Env(GDAL_CACHEMAX=_WRITE_CACHE):
-            if "confidence" in paths:
-                spool.write_confidence(paths["confidence"], tags)
-            if "probabilities" in paths:
-                spool.write_probabilities(paths["probabilities"], network.classes, tags)
-            if "quicklook" in paths:
-                spool.write_confidence(folder / "confidence.tif", tags)
-            spool.write_map(out, network.classes, tags)
+        if "confidence" in paths:
+            spool.write_confidence(paths["confidence"], tags)
+        if "probabilities" in paths:
+            spool.write_probabilities(paths["probabilities"], network.classes, tags)
+        if "quicklook" in paths:
+            spool.write_confidence(folder / "confidence.tif", tags)
+        spool.write_map(out, network.classes, tags)
         progress("Writing", 1, 1, "")
         if "polygons" in paths:
             _vectorize(out, paths, overwrite, progress)
@@ -385,16 +380,25 @@ def _load_network(
         raise ConfigError("Class names come from the checkpoint; classes= goes with model= only.")
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(find_checkpoint(checkpoint))
     identity = {"sha256": loaded.sha256, "model": loaded.name}
+    packaged = packaged_checkpoints()
     return _Network(
         loaded.model,
         loaded.classes,
         loaded.bands,
         loaded.window_size,
-        str(loaded.path),
+        loaded.path.stem if loaded.path in packaged.values() else str(loaded.path),
         identity,
         loaded.path,
         len(loaded.bands.sar),
     )
+
+
+def _origin_notes(network: _Network) -> list[str]:
+    """Say what a packaged checkpoint was trained on; of others the user knows."""
+    if network.checkpoint is None or network.checkpoint not in packaged_checkpoints().values():
+        return []
+    data = read_checkpoint_header(network.checkpoint).training.get("data", "unknown data")
+    return [f"The packaged checkpoint {network.label} was trained on {data}."]
 
 
 def _window_notes(network: _Network, size: int) -> list[str]:

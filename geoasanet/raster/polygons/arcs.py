@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from geoasanet.classes import NODATA
+from geoasanet.raster.kernels import kernel
 from geoasanet.raster.polygons.regions import Regions
 from geoasanet.raster.polygons.runs import Runs, fill_rows
 from geoasanet.raster.polygons.scan import set_positions
@@ -118,7 +118,7 @@ def trace_strip(strips: tuple[Runs, ...], k: int, regions: Regions) -> Pieces:
     return Pieces(nodes, *_trace(flat, labels, runs.row, starts, loops, bends + 2 * most_pieces, most_pieces))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _mark_cracks(classes: NDArray[np.uint8], vertices: NDArray[np.uint8]) -> None:
     """Write for each vertex which of its four edges are cracks.
 
@@ -140,7 +140,7 @@ def _mark_cracks(classes: NDArray[np.uint8], vertices: NDArray[np.uint8]) -> Non
             out[j] = np.uint8(east | south | west | north)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _mark_vertices(
     vertices: NDArray[np.uint8], first: bool, last: bool
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], int, int]:
@@ -204,7 +204,7 @@ def _mark_vertices(
     return starts[:n_starts], loops[:n_loops], bends, ends
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _trace(
     vertices: NDArray[np.uint8],
     labels: NDArray[np.int32],

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from geoasanet.classes import NODATA, ClassSchema, Color, default_colors
+from geoasanet.classes import CLASSES_TAG, NODATA, ClassSchema, Color, default_colors
 from geoasanet.errors import ClassSchemaError, ConfigError
 
-SCHEMA_TAG = "GEOASANET_CLASSES"
-"""Dataset tag that holds the class schema as JSON."""
 USAGE_NAME, USAGE_MIN, USAGE_MINMAX, USAGE_RED = 2, 3, 5, 6
 """Column usages of GDAL's raster attribute tables; green and blue follow red."""
 
@@ -66,7 +64,7 @@ def choose_classes(dataset: Any, wanted: Sequence[str | int] | None) -> list[int
 
 def _known(dataset: Any) -> tuple[dict[int, str], dict[int, Color]]:
     """Return the names and colours that the map carries."""
-    schema = _own_schema(dataset)
+    schema = own_schema(dataset)
     if schema is not None:
         return dict(enumerate(schema.names)), dict(enumerate(schema.colors))
     names, colors = _auxiliary(Path(f"{dataset.name}.aux.xml"))
@@ -77,8 +75,9 @@ def _anonymous(class_id: int) -> str:
     return f"class {class_id}"
 
 
-def _own_schema(dataset: Any) -> ClassSchema | None:
-    text = dataset.tags().get(SCHEMA_TAG)
+def own_schema(dataset: Any) -> ClassSchema | None:
+    """Return the class schema that one of our maps carries in its tags, None where there is none or it is damaged."""
+    text = dataset.tags().get(CLASSES_TAG)
     if not text:
         return None
     try:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyproj
-from numba import njit
 from numpy.typing import NDArray
 
 from geoasanet.raster.grid import Grid
+from geoasanet.raster.kernels import kernel
 
 FloatArray = NDArray[np.float64]
 
@@ -175,7 +175,7 @@ def _metres_per_unit(grid: Grid) -> float:
         return 1.0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def area_before(
     col: float, row: float, metric: FloatArray, before: FloatArray, step_row: float, step_col: float
 ) -> float:
@@ -191,7 +191,7 @@ def area_before(
     return area
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def edge_measures(
     c0: float,
     r0: float,
@@ -238,7 +238,7 @@ def edge_measures(
     return area, length
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _densities(cols: FloatArray, rows: FloatArray, metric: FloatArray, step_row: float, step_col: float) -> FloatArray:
     result = np.empty(cols.size)
     for k in range(cols.size):

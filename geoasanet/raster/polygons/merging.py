@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from geoasanet.raster.kernels import kernel
 from geoasanet.raster.polygons.measure import Ground, area_before
 from geoasanet.raster.polygons.regions import Regions
 from geoasanet.raster.polygons.runs import Runs, find_root
@@ -127,7 +127,7 @@ def merge_small(
     return regions.regroup(root_of, classes)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _strip_borders(
     offsets: NDArray[np.int64], starts: NDArray[np.int32], components: NDArray[np.int32], width: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
@@ -168,7 +168,7 @@ def _strip_borders(
     return low[:n], high[:n], upright[:n], level[:n]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _strip_areas(
     row: int,
     offsets: NDArray[np.int64],
@@ -196,7 +196,7 @@ def _strip_areas(
     return areas
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _merge(
     offsets: NDArray[np.int64],
     neighbors: NDArray[np.int32],

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from geoasanet.classes import NODATA
+from geoasanet.raster.kernels import kernel
 from geoasanet.raster.polygons.runs import Runs, find_root, join_roots
 
 
@@ -78,7 +78,7 @@ def join_strips(strips: Sequence[Runs]) -> Regions:
     return Regions(classes, tuple(tables))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rank_roots(parent: NDArray[Any]) -> NDArray[np.int32]:
     """Flatten a union-find forest in place; return, for each item, the rank of its representative among all.
 
@@ -97,7 +97,7 @@ def rank_roots(parent: NDArray[Any]) -> NDArray[np.int32]:
     return ranks
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join_seam(
     parent: NDArray[Any],
     above: NDArray[np.int32],

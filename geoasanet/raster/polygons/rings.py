@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from geoasanet.raster.kernels import kernel
 from geoasanet.raster.polygons.arcs import Arcs
 
 WKB_POLYGON, WKB_MULTIPOLYGON = 3, 6
@@ -97,7 +97,7 @@ def polygons_wkb(
     return starts, data
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _following(
     left: NDArray[np.int32],
     right: NDArray[np.int32],
@@ -135,7 +135,7 @@ def _following(
     return following
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sides_by_region(owner: NDArray[np.int32], regions: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return the sides sorted by region (0 left out), and where each region's begin (length regions + 2)."""
     first = np.zeros(regions + 2, np.int64)
@@ -154,7 +154,7 @@ def _sides_by_region(owner: NDArray[np.int32], regions: int) -> tuple[NDArray[np
     return sides, first
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _shoelace(
     cols: NDArray[Any], rows: NDArray[Any], first: NDArray[np.int64], size: NDArray[np.int32]
 ) -> NDArray[np.float64]:
@@ -168,7 +168,7 @@ def _shoelace(
     return result
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _walk(
     sides: NDArray[np.int32],
     first_side: NDArray[np.int64],
@@ -213,7 +213,7 @@ def _walk(
     return ordered, offsets[: ring + 1].copy(), of_region
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _ring_points(sides: NDArray[np.int32], offsets: NDArray[np.int64], size: NDArray[np.int32]) -> NDArray[np.int64]:
     """Return the vertices of each ring, the first one counted twice."""
     result = np.ones(offsets.size - 1, np.int64)
@@ -223,14 +223,14 @@ def _ring_points(sides: NDArray[np.int32], offsets: NDArray[np.int64], size: NDA
     return result
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_uint32(data: NDArray[np.uint8], at: int, value: int) -> int:
     for k in range(4):
         data[at + k] = (value >> (8 * k)) & 255
     return at + 4
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_double(data: NDArray[np.uint8], at: int, value: float) -> int:
     bits = np.float64(value).view(np.int64)
     for k in range(8):
@@ -238,7 +238,7 @@ def _put_double(data: NDArray[np.uint8], at: int, value: float) -> int:
     return at + 8
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _write_wkb(
     cols: NDArray[Any],
     rows: NDArray[Any],

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from geoasanet.classes import NODATA
+from geoasanet.raster.kernels import kernel
 from geoasanet.raster.polygons.scan import set_positions
 
 
@@ -101,7 +101,7 @@ def fill_rows(
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_root(parent: NDArray[Any], item: int) -> int:
     """Return the representative of ``item`` in a union-find forest, halving the path on the way."""
     while parent[item] != item:
@@ -110,7 +110,7 @@ def find_root(parent: NDArray[Any], item: int) -> int:
     return item
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def join_roots(parent: NDArray[Any], first: int, second: int) -> None:
     """Join the trees of two items; the smaller representative stays one."""
     first = find_root(parent, first)
@@ -121,7 +121,7 @@ def join_roots(parent: NDArray[Any], first: int, second: int) -> None:
         parent[first] = second
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _count_runs(classes: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return run offsets by row: int64 of shape (height + 1,)."""
     height, width = classes.shape
@@ -135,7 +135,7 @@ def _count_runs(classes: NDArray[np.uint8]) -> NDArray[np.int64]:
     return offsets
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _find_runs(
     classes: NDArray[np.uint8],
     offsets: NDArray[np.int64],
@@ -157,7 +157,7 @@ def _find_runs(
             values[offsets[i] + k] = row[found[k]]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _connect_runs(
     offsets: NDArray[np.int64], starts: NDArray[np.int32], values: NDArray[np.uint8], width: int
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
@@ -195,7 +195,7 @@ def _connect_runs(
     return components, classes[: n + 1].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _fill_rows(
     offsets: NDArray[np.int64],
     starts: NDArray[np.int32],

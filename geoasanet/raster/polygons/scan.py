@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from geoasanet.raster.kernels import kernel
 
 NO_BIT, ONE_BIT, EVERY_BIT = np.uint64(0), np.uint64(1), np.uint64(2**64 - 1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def bit_place(bit: np.uint64) -> int:
     """Return the place of the only bit that is set in ``bit``, 0 for the lowest: the exponent of the same float."""
     return int(np.float64(bit).view(np.int64) >> 52) - 1023
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def set_positions(words: NDArray[np.uint64], out: NDArray[np.int32]) -> int:
     """Write the positions of all bytes that are 1 into ``out``, in order; return how many there are.
 

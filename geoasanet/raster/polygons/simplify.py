@@ -17,9 +17,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from geoasanet.raster.kernels import kernel
 from geoasanet.raster.polygons.arcs import Arcs
 from geoasanet.raster.polygons.scan import EVERY_BIT, NO_BIT, ONE_BIT, bit_place
 from geoasanet.raster.polygons.threads import ordered_map
@@ -73,7 +73,7 @@ def _grouped(tiles: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return np.split(order, np.flatnonzero(np.diff(tiles[order])) + 1) if len(order) else []
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _least_sizes(
     closed: NDArray[np.bool_],
     start: NDArray[np.int32],
@@ -104,7 +104,7 @@ def _least_sizes(
     return least
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _mark(
     cols: NDArray[np.int32],
     rows: NDArray[np.int32],
@@ -118,7 +118,7 @@ def _mark(
             occupied[rows[v], cols[v] >> 6] |= ONE_BIT << np.uint64(cols[v] & 63)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _tiles(
     cols: NDArray[np.int32],
     rows: NDArray[np.int32],
@@ -146,7 +146,7 @@ def _tiles(
     return result
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_free(ax: int, ay: int, bx: int, by: int, cx: int, cy: int, occupied: NDArray[np.uint64]) -> bool:
     """Return True if the closed triangle a, b, c holds no vertex but its own."""
     low = min(ax, bx, cx)
@@ -174,7 +174,7 @@ def _is_free(ax: int, ay: int, bx: int, by: int, cx: int, cy: int, occupied: NDA
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _push(keys: NDArray[np.int64], items: NDArray[np.int32], n: int, key: int, item: int) -> int:
     """Add an entry to a heap ordered by key, then item; return its new size."""
     i = n
@@ -190,7 +190,7 @@ def _push(keys: NDArray[np.int64], items: NDArray[np.int32], n: int, key: int, i
     return n + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _pop(keys: NDArray[np.int64], items: NDArray[np.int32], n: int) -> int:
     """Remove the first entry of a heap, which the caller has read; return its new size."""
     n -= 1
@@ -214,7 +214,7 @@ def _pop(keys: NDArray[np.int64], items: NDArray[np.int32], n: int) -> int:
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _simplify(
     batch: NDArray[np.int64],
     cols: NDArray[np.int32],
@@ -307,7 +307,7 @@ def _simplify(
                     heap = _push(keys, items, heap, double_area[i], i)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _double_area(cols: NDArray[np.int32], rows: NDArray[np.int32], a: int, b: int, c: int) -> int:
     """Return twice the area of the triangle of three vertices."""
     ux = np.int64(cols[b]) - cols[a]
@@ -318,7 +318,7 @@ def _double_area(cols: NDArray[np.int32], rows: NDArray[np.int32], a: int, b: in
     return area
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _compact(
     cols: NDArray[np.int32],
     rows: NDArray[np.int32],

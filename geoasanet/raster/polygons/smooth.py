@@ -12,9 +12,9 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from geoasanet.raster.kernels import kernel
 from geoasanet.raster.polygons.arcs import Arcs
 from geoasanet.raster.polygons.threads import ordered_map
 
@@ -64,7 +64,7 @@ def _cells(shape: tuple[int, int]) -> tuple[int, int]:
     return int(shape[0] / CELL_PX) + 1, int(shape[1] / CELL_PX) + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _index(
     cols: Floats, rows: Floats, first: NDArray[np.int64], size: NDArray[np.int32], down: int, across: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -97,7 +97,7 @@ def _index(
     return offsets, members
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _cut_points(ax: float, ay: float, bx: float, by: float, cx: float, cy: float) -> tuple[float, float, float, float]:
     """Return the points that replace corner b between a and c."""
     ab = np.hypot(ax - bx, ay - by)
@@ -107,7 +107,7 @@ def _cut_points(ax: float, ay: float, bx: float, by: float, cx: float, cy: float
     return bx + s * (ax - bx), by + s * (ay - by), bx + t * (cx - bx), by + t * (cy - by)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _flag_corners(
     start: int,
     stop: int,
@@ -131,7 +131,7 @@ def _flag_corners(
             cut[b] = _holds_none(px, py, cols[b], rows[b], qx, qy, cols, rows, cells, members)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _holds_none(
     ax: float,
     ay: float,
@@ -163,7 +163,7 @@ def _holds_none(
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _cut(
     cols: Floats,
     rows: Floats,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from geoasanet.raster.kernels import kernel
 from geoasanet.raster.polygons.arcs import EAST, NORTH, SOUTH, WEST, Arcs, Pieces
 
 Chains = tuple[
@@ -98,14 +98,14 @@ def _ranges(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.i
     return shift + np.arange(len(shift))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _direction(col0: int, row0: int, col1: int, row1: int) -> int:
     if row0 == row1:
         return EAST if col1 > col0 else WEST
     return SOUTH if row1 > row0 else NORTH
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _describe(
     cols: NDArray[np.int32], rows: NDArray[np.int32], first: NDArray[np.int64], size: NDArray[np.int32], stride: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint8]]:
@@ -125,7 +125,7 @@ def _describe(
     return start, end, leaving, arriving
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join(
     cols: NDArray[np.int32],
     rows: NDArray[np.int32],
@@ -204,7 +204,7 @@ def _join(
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_backward(cols: NDArray[np.int32], rows: NDArray[np.int32], stride: int) -> bool:
     """Return True if the canonical direction of an open chain is the other one."""
     n = cols.size
@@ -215,7 +215,7 @@ def _is_backward(cols: NDArray[np.int32], rows: NDArray[np.int32], stride: int) 
     return backward
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _canonical_ring(cols: NDArray[np.int32], rows: NDArray[np.int32]) -> tuple[int, bool]:
     """Rotate a closed chain in place to its upper left corner, heading east.
 

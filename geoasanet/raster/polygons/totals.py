@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from geoasanet.raster.kernels import kernel
 from geoasanet.raster.polygons.arcs import Arcs
 from geoasanet.raster.polygons.measure import Ground, edge_measures
 from geoasanet.raster.polygons.regions import Regions
@@ -52,7 +52,7 @@ def measure_regions(arcs: Arcs, ground: Ground, regions: int, workers: int) -> t
     return totals
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _measure_arcs(
     cols: Floats,
     rows: Floats,
@@ -84,7 +84,7 @@ def _measure_arcs(
             length[arc] += run
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sum_by_region(
     left: NDArray[np.int32],
     right: NDArray[np.int32],
@@ -124,7 +124,7 @@ def strip_confidence(runs: Runs, confidence: NDArray[np.float32]) -> tuple[Ints,
     return sums
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sum_confidence(
     offsets: Ints,
     starts: NDArray[np.int32],
@@ -146,7 +146,7 @@ def _sum_confidence(
     return total, pixels
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _bounds(
     cols: Floats,
     rows: Floats,

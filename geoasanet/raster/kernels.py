@@ -1,0 +1,24 @@
+"""Functions compiled to machine code with numba when they are first called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """Compile ``function`` without the interpreter's lock; arithmetic on zero gives NaN or infinity, as in NumPy.
+
+    The machine code is kept on disk for later runs. Where no folder for it is writable, as in a read-only container,
+    it is compiled anew in every run.
+    """
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        compiled: Function = njit(cache=True, **options)(function)
+    except RuntimeError:  # numba: "no locator available"
+        compiled = njit(**options)(function)
+    return compiled
