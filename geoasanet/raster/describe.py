@@ -16,7 +16,7 @@ from geoasanet.errors import GridError, SceneError
 from geoasanet.raster.grid import Grid, grid_of
 from geoasanet.raster.polygons.legend import own_schema
 from geoasanet.raster.scaling import detect_scale
-from geoasanet.raster.source import RasterSource, open_dataset
+from geoasanet.raster.source import RasterSource, open_dataset, reading
 
 
 def describe_raster(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[str]]:
@@ -26,7 +26,7 @@ def describe_raster(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[
         SceneError: If it cannot be opened at all.
     """
     problems: list[str] = []
-    with open_dataset(str(path), "The") as dataset:
+    with open_dataset(str(path), "The") as dataset, reading(str(path), "The", "its header"):
         facts: dict[str, Any] = {
             "driver": dataset.driver,
             "height": dataset.height,
@@ -36,7 +36,7 @@ def describe_raster(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[
             "nodata": _finite(dataset.nodata),
             "masks": _masks(dataset),
             "block": list(dataset.block_shapes[0]),
-            "compression": dataset.compression.value if dataset.compression else None,
+            "compression": getattr(dataset.compression, "value", dataset.compression),
             "overviews": dataset.overviews(1),
             "layout": dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT"),
         }

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from numba import njit
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-def kernel(function: Function) -> Function:
+def kernel(function: Callable[..., Any]) -> Any:
     """Compile ``function`` without the interpreter's lock; arithmetic on zero gives NaN or infinity, as in NumPy.
 
     The machine code is kept on disk for later runs. Where no folder for it is writable, as in a read-only container,
@@ -18,7 +16,6 @@ def kernel(function: Function) -> Function:
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        compiled: Function = njit(cache=True, **options)(function)
+        return njit(cache=True, **options)(function)
     except RuntimeError:  # numba: "no locator available"
-        compiled = njit(**options)(function)
-    return compiled
+        return njit(**options)(function)

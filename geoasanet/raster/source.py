@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from geoasanet.errors import BandError, SceneError
@@ -28,6 +29,10 @@ READ_OPTIONS = {
     "VSI_CACHE": "TRUE",
 }
 """GDAL settings for reading; they matter for remote files."""
+
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises when GDAL fails; the second is not always wrapped in the first."""
 
 
 class RasterSource:
@@ -56,11 +61,12 @@ class RasterSource:
         try:
             self._check_bands()
             self.grid: Grid = grid_of(self._dataset, self.path)
+            with reading(self.path, role, "its header"):
+                flags = [self._dataset.mask_flag_enums[b - 1] for b in self.bands]
         except BaseException:
             self._dataset.close()
             raise
         self.dtype = np.result_type(*(np.dtype(self._dataset.dtypes[b - 1]) for b in self.bands))
-        flags = [self._dataset.mask_flag_enums[b - 1] for b in self.bands]
         self._masked = any(MaskFlags.all_valid not in f for f in flags)
         self._shared_mask = all(MaskFlags.per_dataset in f for f in flags)
         any_band_suffices = self.dtype.kind == "u"
@@ -209,7 +215,7 @@ def open_dataset(path: str, role: str) -> Any:
     try:
         with quiet_georeference():
             dataset = rasterio.open(path)
-    except (RasterioError, ValueError) as error:
+    except (*GDAL_ERRORS, ValueError) as error:
         raise SceneError(
             f"{role} raster {path} cannot be opened: {_reason(error, path)}.",
             "Is it a GeoTIFF or another raster that gdalinfo can read, and complete?",
@@ -224,18 +230,18 @@ def open_dataset(path: str, role: str) -> Any:
 
 
 @contextlib.contextmanager
-def reading(path: str, role: str, window: Window) -> Iterator[None]:
-    """Turn GDAL's read errors into a :class:`SceneError` that names file and pixels."""
+def reading(path: str, role: str, what: object) -> Iterator[None]:
+    """Turn GDAL's read errors into a :class:`SceneError` that names the file and ``what`` was read (a window)."""
     try:
         yield
-    except (RasterioIOError, RasterioError) as error:
+    except GDAL_ERRORS as error:
         cause = error.__cause__ or error
         raise SceneError(
-            f"{role} raster {path} is unreadable in {window}: {_reason(cause, path)}.",
+            f"{role} raster {path} is unreadable in {what}: {_reason(cause, path)}.",
             "The file is truncated or damaged; copy or make it anew.",
         ) from None
     except MemoryError:
-        raise SceneError(f"{role} raster {path}: not enough memory to read {window}.", "") from None
+        raise SceneError(f"{role} raster {path}: not enough memory to read {what}.", "") from None
 
 
 @contextlib.contextmanager
