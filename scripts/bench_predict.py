@@ -2,7 +2,7 @@
 
     python scripts/bench_predict.py              everything
     python scripts/bench_predict.py memory       peak memory for 20,000 x 20,000 and 20,000 x 40,000 pixels
-    python scripts/bench_predict.py ratio        whole command against the forward passes alone, ASANet on CPU
+    python scripts/bench_predict.py ratio        whole command against the forward passes alone, ASANet
     python scripts/bench_predict.py blend        blending and writing with a trivial network
 
 Scenes are synthetic (random texture); the trivial network is a 1x1 convolution. Figures are printed as JSON lines and
@@ -132,17 +132,33 @@ def bench_ratio(folder: Path, side: int, encoder: str) -> None:
     import torch
 
     import geoasanet as ga
+    from geoasanet.inference.predictor import choose_device
     from geoasanet.tools.predict import predict
     from geoasanet.windows import Tiling
 
+    device = choose_device("auto")
+    cuda = device.type == "cuda"
+    batch = 32 if cuda else 1
     rgb, sar = make_scene(folder, side, side)
     torch.manual_seed(0)
-    model = ga.create_model("asanet", num_classes=len(CLASSES), in_channels=(3, 1), encoder=encoder).eval()
+    model = ga.create_model("asanet", num_classes=len(CLASSES), in_channels=(3, 1), encoder=encoder).eval().to(device)
     tiling = Tiling.over(side, side, size=256, overlap=64)
-    x, y = torch.rand(1, 3, 256, 256), torch.rand(1, 1, 256, 256)
+    x, y = torch.rand(batch, 3, 256, 256, device=device), torch.rand(batch, 1, 256, 256, device=device)
+
+    def settle() -> None:
+        if cuda:
+            torch.cuda.synchronize()
+
+    def forward_all() -> None:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+            for _ in tiling.rows:
+                for start in range(0, len(tiling.cols), batch):
+                    count = min(batch, len(tiling.cols) - start)
+                    model(x[:count], y[:count])
+        settle()
+
     small = folder / "warm.tif"
-    with torch.inference_mode():
-        model(x, y)
+    forward_all()
     predict(rgb, sar, model=model, classes=CLASSES, out=small, bbox=(500000, 2999000, 501000, 3000000))
     alone, whole, inside = [], [], []
     forward = model.forward
@@ -150,14 +166,13 @@ def bench_ratio(folder: Path, side: int, encoder: str) -> None:
     def timed(*tensors: torch.Tensor) -> torch.Tensor:
         started = time.perf_counter()
         logits = forward(*tensors)
+        settle()
         inside[-1] += time.perf_counter() - started
         return logits
 
     for repeat in range(3):
         started = time.perf_counter()
-        with torch.inference_mode():
-            for _ in range(len(tiling)):
-                model(x, y)
+        forward_all()
         alone.append(time.perf_counter() - started)
         inside.append(0.0)
         model.forward = timed  # type: ignore[method-assign]
@@ -166,8 +181,8 @@ def bench_ratio(folder: Path, side: int, encoder: str) -> None:
         whole.append(time.perf_counter() - started)
         model.forward = forward  # type: ignore[method-assign]
         print(
-            f"ratio   {encoder}, {side} x {side}, {len(tiling)} windows: predict {whole[-1]:.2f} s, forward passes "
-            f"alone {alone[-1]:.2f} s, within predict {inside[-1]:.2f} s (repeat {repeat + 1})",
+            f"ratio   {device}, {encoder}, {side} x {side}, {len(tiling)} windows: predict {whole[-1]:.2f} s, "
+            f"forward passes alone {alone[-1]:.2f} s, within predict {inside[-1]:.2f} s (repeat {repeat + 1})",
             flush=True,
         )
     print(f"ratio   predict / forward passes alone, best of each: {min(whole) / min(alone):.3f}")

@@ -302,6 +302,26 @@ class TestFile:
         assert mapped and all(SCHEMA.colors[i] in colors for i in mapped)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "rgb", "sar"),
+    [("los_angeles", "la_rgb.tif", "la_sar.tif"), ("spacenet6", "rgb_unmasked.tif", "sar_masked.tif")],
+)
+def test_real_scenes_are_mapped_pixel_for_pixel(shared: Path, tmp_path: Path, folder: str, rgb: str, sar: str) -> None:
+    """Two real scenes whose SAR lies on another grid and leaves part of the RGB out; the network is a toy."""
+    paths = shared / "data" / folder / rgb, shared / "data" / folder / sar
+    result = predict(*paths, model=PixelNet(), classes=CLASSES, out=tmp_path / "map.tif")
+    with rasterio.open(result.map) as found, rasterio.open(paths[0]) as reference:
+        assert (found.crs, found.transform, found.shape) == (reference.crs, reference.transform, reference.shape)
+        mapped, optical = found.read(1) != 255, reference.dataset_mask() != 0
+        assert set(found.colormap(1)) >= set(range(5))
+        assert found.overviews(1) == ([2, 4, 8] if folder == "los_angeles" else [])
+    assert not mapped[~optical].any()
+    assert 0.5 * optical.sum() < mapped.sum() < optical.sum()
+    valid, errors, _ = cog_validate(result.map, strict=True, quiet=True)
+    assert valid, errors
+
+
 class TestRepeat:
     """The same bytes whatever happens on the way."""
 

@@ -33,7 +33,7 @@ def find_checkpoint(checkpoint: str | os.PathLike[str] | None) -> Path:
             return packaged[DEFAULT_NAME]
         raise CheckpointError(
             f"No checkpoint was given and {LATEST} does not exist in this folder.",
-            f"Give one with -c FILE (packaged: {', '.join(packaged) or 'none'}).",
+            "Give one with -c FILE; geoasanet convert makes one of a published .pth file.",
         )
     if str(checkpoint) in packaged:
         return packaged[str(checkpoint)]
