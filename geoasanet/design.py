@@ -140,9 +140,11 @@ class StratifiedSample:
             return _UNKNOWN
         value = float((weights * means(numerator)).sum()) / total
         rest = numerator - value * denominator
-        squares = means(rest**2) - means(rest) ** 2  # n_h - 1 below
+        apart = np.zeros(len(rest))
+        apart[used] = rest[used] - means(rest)[place[used]]
+        apart[np.abs(apart) < 1e-12] = 0  # rounding
         with np.errstate(divide="ignore", invalid="ignore"):
-            variances = np.where(weights > 0, weights**2 * np.maximum(squares, 0) / (sampled - 1), 0.0)
+            variances = np.where(weights > 0, weights**2 * means(apart**2) / (sampled - 1), 0.0)
         variances[(sampled < 2) & (weights > 0)] = math.nan
         error = math.sqrt(float(variances.sum())) / total
         return Estimate(value, error, normal_quantile(level) * error)
@@ -173,7 +175,7 @@ def estimate(sample: StratifiedSample, level: float = 0.95) -> DesignEstimates:
     Places without a map class (-1) belong to their stratum, but not to the area that is estimated.
 
     Args:
-        sample: The sample; at least one place must have a map class.
+        sample: The sample.
         level: Confidence level between 0 and 1.
 
     Raises:
@@ -197,8 +199,17 @@ def estimate(sample: StratifiedSample, level: float = 0.95) -> DesignEstimates:
         users=tuple(users),
         producers=tuple(share(right & (truth == k), in_map & (truth == k)) for k in classes),
         shares=tuple(share(in_map & (truth == k), in_map) for k in classes),
-        matrix=np.array([[share((truth == i) & (mapped == j), in_map).value for j in classes] for i in classes]),
+        matrix=_matrix(sample),
     )
+
+
+def _matrix(sample: StratifiedSample) -> FloatArray:
+    """Return the estimated shares of the mapped area, rows truth, columns map, shape (K, K) (eq. 4)."""
+    k, in_map = sample.num_classes, sample.mapped >= 0
+    each = sample.sizes[sample.stratum] / sample.counts[sample.stratum]
+    cells = sample.truth[in_map] * k + sample.mapped[in_map]
+    matrix = np.bincount(cells, each[in_map], minlength=k * k).reshape(k, k)
+    return np.asarray(matrix / matrix.sum() if in_map.any() else np.full((k, k), math.nan), np.float64)
 
 
 def normal_quantile(level: float) -> float:
