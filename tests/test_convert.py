@@ -360,8 +360,8 @@ def test_command_writes_and_reports(tmp_path, make_official):
     path, out = make_official(), tmp_path / "out.safetensors"
     run = CliRunner().invoke(command, [str(path), "-o", str(out)], catch_exceptions=False)
     assert run.exit_code == 0
-    assert "out.safetensors: asanet" in run.output
-    assert "ice, moss, rock, sea; window: 64 px" in run.output
+    assert "out.safetensors" in run.output and "asanet (depths" in run.output
+    assert "window 64 px" in run.output and "ice, moss, rock, sea" in run.output
     run = CliRunner().invoke(
         command, [str(path), "-o", str(out), "--overwrite", "--sar-channels", "3", "--json"], catch_exceptions=False
     )
