@@ -99,7 +99,7 @@ def read_features(path: str, grid: Grid, classes: MapClasses, class_field: str |
 
 def _read(path: str) -> tuple[Any, list[str]]:
     """Return the first layer as a data frame, and remarks."""
-    if not Path(path).exists():
+    if "://" not in path and not path.startswith("/vsi") and not Path(path).exists():
         raise VectorError(f"Labels {path} do not exist.", "Check the path.")
     remarks = []
     try:

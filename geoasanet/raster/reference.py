@@ -15,6 +15,7 @@ from geoasanet.raster.features import LabelFeatures
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.polygons.legend import legend_of
 from geoasanet.raster.source import RasterSource, default_bands, open_dataset
+from geoasanet.raster.warp import CoordinateMap
 from geoasanet.windows import Window
 
 _BLOCK = 1024
@@ -62,8 +63,6 @@ class RasterLabels:
             self._offset = self._source.grid.offset_on(grid)
             self._coordinates = None
             if self._offset is None:
-                from geoasanet.raster.warp import CoordinateMap  # loads numba, which an aligned raster does not need
-
                 self._coordinates = CoordinateMap(grid, self._source.grid, path)
                 overlaps = self._coordinates.reaches_source()
             else:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pyproj
 import pytest
@@ -159,8 +160,6 @@ class TestPolygons:
         assert found.counts.unlabelled == 40 * 60 - 300
 
     def test_parquet_and_fields_of_choice(self, make_map: MakeMap, tmp_path: Path) -> None:
-        import geopandas
-
         ground = shapely.box(500_000, 2_999_900, 500_100, 3_000_000)
         frame = geopandas.GeoDataFrame({"class_id": [1], "Cover": ["water"]}, geometry=[ground], crs=32650)
         frame.to_parquet(tmp_path / "l.parquet")
@@ -172,3 +171,12 @@ class TestPolygons:
         path = make_vector(pixel_boxes([0, 3], [0, 3], 2), class_name=["water", None])
         found = evaluate(map=make_map(np.zeros((20, 30), np.uint8)), labels=path)
         assert found.counts.compared == 4
+
+    def test_the_first_of_several_layers_is_taken_and_said(
+        self, make_map: MakeMap, make_vector: MakeVector, tmp_path: Path
+    ) -> None:
+        path = make_vector([shapely.box(0, 0, 4, 4)], class_id=[0])
+        geopandas.read_file(path).to_file(path, layer="second")
+        found = evaluate(map=make_map(np.zeros((20, 30), np.uint8)), labels=path)
+        assert found.counts.compared == 16
+        assert "Took layer 'labels'" in found.warnings[0] and "the first of 2" in found.warnings[0]
