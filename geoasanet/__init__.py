@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from geoasanet.models.registry import create_model
     from geoasanet.tools.convert import convert
     from geoasanet.tools.demo import demo
+    from geoasanet.tools.evaluate import evaluate
     from geoasanet.tools.info import info
     from geoasanet.tools.predict import predict
     from geoasanet.tools.vectorize import vectorize
@@ -33,6 +34,7 @@ _HOMES = {
     "convert": "geoasanet.tools.convert",
     "create_model": "geoasanet.models.registry",
     "demo": "geoasanet.tools.demo",
+    "evaluate": "geoasanet.tools.evaluate",
     "info": "geoasanet.tools.info",
     "load_checkpoint": "geoasanet.models.checkpoint",
     "predict": "geoasanet.tools.predict",
@@ -50,6 +52,7 @@ __all__ = [
     "convert",
     "create_model",
     "demo",
+    "evaluate",
     "info",
     "load_checkpoint",
     "predict",

@@ -48,7 +48,8 @@ def command(console: Console, *, map_path: str | None, labels: str | None, **arg
     """
     missing = [name for name, value in (("--map", map_path), ("--labels", labels)) if value is None]
     if missing:
-        raise click.UsageError(f"{' and '.join(missing)} needed: geoasanet eval --map MAP --labels LABELS")
+        verb = "is" if len(missing) == 1 else "are"
+        raise click.UsageError(f"{' and '.join(missing)} {verb} needed: geoasanet eval --map MAP --labels LABELS")
     from geoasanet.tools.evaluate import evaluate
 
     assert map_path is not None and labels is not None
