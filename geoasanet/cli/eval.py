@@ -91,17 +91,19 @@ def _lines(result: EvaluateResult) -> list[str]:
 def _estimates(result: EvaluateResult, wide: int) -> list[str]:
     sample = result.sample
     assert sample is not None
-    found = sample.estimates
+    found, (unit, size) = sample.estimates, result.area_unit
+    mapped, area = f"mapped {unit}", f"area {unit}"
     lines = [
         f"Estimated for the whole map, {100 * sample.level:g} % confidence; points {sample.design}",
         f"  overall accuracy {_number(found.overall.value)} ± {_number(found.overall.margin)}",
-        f"  {'class':<{wide}}  {'user’s accuracy':>15}  {'producer’s':>15}  {'mapped km²':>10}  {'area km²':>17}",
+        f"  {'class':<{wide}}  {'user’s accuracy':>15}  {'producer’s':>15}  {mapped:>10}  {area:>17}",
     ]
     for k, name in enumerate(result.classes.names):
         users, producers = (f"{_number(e.value)} ± {_number(e.margin)}" for e in (found.users[k], found.producers[k]))
-        area, margin = sample.area_m2(k)
-        areas = f"{_area(area)} ± {_area(margin)}"
-        lines.append(f"  {name:<{wide}}  {users:>15}  {producers:>15}  {_area(sample.mapped_m2[k]):>10}  {areas:>17}")
+        areas = " ± ".join(_area(value / size) for value in sample.area_m2(k))
+        lines.append(
+            f"  {name:<{wide}}  {users:>15}  {producers:>15}  {_area(sample.mapped_m2[k] / size):>10}  {areas:>17}"
+        )
     return lines
 
 
@@ -109,5 +111,5 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4f}"
 
 
-def _area(square_metres: float) -> str:
-    return "–" if math.isnan(square_metres) else f"{square_metres / 1e6:.4g}"
+def _area(area: float) -> str:
+    return "–" if math.isnan(area) else f"{area:.4g}"

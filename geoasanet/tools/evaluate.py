@@ -80,6 +80,11 @@ class EvaluateResult:
     warnings: tuple[str, ...]
     """What the user should know."""
 
+    @property
+    def area_unit(self) -> tuple[str, float]:
+        """Unit in which areas of this map read well, and its square metres: hectares below 10 km²."""
+        return ("km²", 1e6) if sum(self.class_area_m2.values()) >= 1e7 else ("ha", 1e4)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values for JSON; what is not defined is None."""
         return {

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from geoasanet.tools.evaluate import EvaluateResult
 
 _AGREE, _DIFFER = (214, 218, 214), (206, 52, 52)
-_KM2 = 1e6
 
 
 def write_report(result: EvaluateResult, found: Tally, points: LabelFeatures | None, out: Path) -> None:
@@ -62,10 +61,11 @@ def write_report(result: EvaluateResult, found: Tally, points: LabelFeatures | N
         ),
     ]
     if result.sample is not None:
-        sections += _sample(result.sample, schema)
+        sections += _sample(result.sample, schema, *result.area_unit)
     else:
-        areas = [[_label(n, c), _area(result.class_area_m2[n])] for n, c in _classes(schema)]
-        sections.append(_section("Mapped area", _table(["class", "km² on the ground"], areas)))
+        area_unit, size = result.area_unit
+        areas = [[_label(n, c), _area(result.class_area_m2[n] / size)] for n, c in _classes(schema)]
+        sections.append(_section("Mapped area", _table(["class", f"{area_unit} on the ground"], areas)))
     sections.append(_section("Provenance", _provenance(result, names)))
     title = f"Accuracy of {Path(result.map).name}"
     text = page(title, f"against {Path(result.labels).name} ({result.kind})", sections)
@@ -190,29 +190,29 @@ def _class_bars(metrics: Metrics, schema: ClassSchema) -> str:
     return bars(schema.names, schema.colors, values, ("IoU", "precision", "recall"))
 
 
-def _sample(sample: SampleAccuracy, schema: ClassSchema) -> list[str]:
+def _sample(sample: SampleAccuracy, schema: ClassSchema, unit: str, size: float) -> list[str]:
     found, percent = sample.estimates, f"{100 * sample.level:g} %"
     rows, spans = [], []
     for k, (name, color) in enumerate(_classes(schema)):
-        area, margin = sample.area_m2(k)
+        area, margin = (value / size for value in sample.area_m2(k))
         rows.append(
             [
                 _label(name, color),
                 _plus_minus(found.users[k]),
                 _plus_minus(found.producers[k]),
-                _area(sample.mapped_m2[k]),
+                _area(sample.mapped_m2[k] / size),
                 f"{_area(area)} ± {_area(margin)}",
                 f"{100 * found.shares[k].value:.1f} %",
             ]
         )
-        spans.append(Interval(area / _KM2, (area - margin) / _KM2, (area + margin) / _KM2))
-    head = ["class", "user's accuracy", "producer's accuracy", "mapped km²", "estimated km²", "share"]
+        spans.append(Interval(area, area - margin, area + margin))
+    head = ["class", "user's accuracy", "producer's accuracy", f"mapped {unit}", f"estimated {unit}", "share"]
     body = f"<p>Overall accuracy <b>{escape(_plus_minus(found.overall))}</b></p>" + _table(head, rows)
     note = (
         f"{sample.points} points, taken as {sample.design}; ± is half a {percent} confidence interval. The estimates "
-        f"speak for {sample.total_m2 / _KM2:,.4g} km² of mapped ground. Areas are corrected for the map's errors."
+        f"speak for {sample.total_m2 / size:,.4g} {unit} of mapped ground. Areas are corrected for the map's errors."
     )
-    chart = intervals(schema.names, schema.colors, spans, [a / _KM2 for a in sample.mapped_m2], "km²")
+    chart = intervals(schema.names, schema.colors, spans, [a / size for a in sample.mapped_m2], unit)
     cells = [
         [_label(n, c), *(_percent(float(v)) for v in found.matrix[i])] for i, (n, c) in enumerate(_classes(schema))
     ]
@@ -270,10 +270,9 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %" if math.isfinite(value) else "–"
 
 
-def _area(square_metres: float) -> str:
-    if not math.isfinite(square_metres):
+def _area(area: float) -> str:
+    if not math.isfinite(area):
         return "–"
-    area = square_metres / _KM2
     return f"{area:,.0f}" if area >= 1000 else f"{area:.3g}"
 
 

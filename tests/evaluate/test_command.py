@@ -73,6 +73,7 @@ def test_command_reports_in_words_and_json(make_map: MakeMap, make_vector: MakeV
     run = CliRunner().invoke(command, [*options, "--report", str(tmp_path / "r.html")], catch_exceptions=False)
     assert run.exit_code == 0, run.output
     assert "points compared" in run.stdout and "90 % confidence" in run.stdout
+    assert "mapped ha" in run.stdout  # 0.3 km²
     assert "field & <meadow>" in run.stdout and "Report: " in run.stdout
     assert "stratified by map class (Olofsson et al. 2014)" in run.stdout
     run = CliRunner().invoke(command, [*options, "--json"], catch_exceptions=False)
