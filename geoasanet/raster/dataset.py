@@ -187,7 +187,7 @@ class TileDataset:
             if bad.any():
                 raise LabelError(f"Label {path} holds the value {whole[bad][0]}; class ids are 0 to 254, 255 is none.")
             ids = whole.astype(np.uint8)
-        ids = np.where(valid, ids, NODATA).astype(np.uint8)
+        ids = np.asarray(np.where(valid, ids, NODATA), np.uint8)
         m = self.manifest
         if m.classes is not None and m.classes.ignore_index != NODATA:
             ids[ids == m.classes.ignore_index] = NODATA
@@ -202,7 +202,7 @@ class TileDataset:
                     f"but the schema has classes 0 to {len(m.classes) - 1}.",
                     "Correct the label, or the classes in dataset.yaml.",
                 )
-        return ids
+        return np.asarray(ids, np.uint8)
 
 
 def open_dataset_folder(root: str | os.PathLike[str]) -> TileDataset:
@@ -233,7 +233,7 @@ def reduce_zero(label: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return labels with class 0 ignored (255) and the others one less, as ``reduce_zero_label`` of the original."""
     lut = np.arange(-1, 255, dtype=np.int16)
     lut[0] = lut[255] = NODATA
-    return lut.astype(np.uint8)[label]
+    return np.asarray(lut.astype(np.uint8)[label], np.uint8)
 
 
 def _read_list(path: Path) -> tuple[str, ...]:

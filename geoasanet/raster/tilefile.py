@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
-from geoasanet.errors import ManifestError
+from geoasanet.classes import NODATA, Color
+from geoasanet.errors import ManifestError, OutputError
+from geoasanet.raster.grid import Grid
 from geoasanet.raster.source import quiet_georeference
 from geoasanet.sample import BoolArray
 
@@ -53,3 +57,79 @@ def as_gray(sar: NDArray[Any], path: Path) -> NDArray[Any]:
         if near <= 2:
             return np.ascontiguousarray(sar[:1])
     return sar
+
+
+def write_image(path: Path, pixels: NDArray[Any], valid: BoolArray, grid: Grid | None) -> None:
+    """Write the bands of one sensor.
+
+    Pixels that are not valid get the mean of the valid ones, so that programs that know no masks see something
+    neutral; which they are is kept in a mask inside a GeoTIFF, or in the alpha channel of a PNG. The surrounding
+    ``rasterio.Env`` must hold :data:`WRITE_OPTIONS`.
+
+    Args:
+        path: A ``.tif`` or ``.png`` file.
+        pixels: Shape (bands, height, width); changed in place where not valid.
+        valid: Shape (height, width); at least one pixel is True.
+        grid: Where the pixels are on the ground.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    whole = bool(valid.all())
+    if not whole:
+        mean = pixels[:, valid].mean(axis=1, dtype=np.float64)
+        fill = mean if pixels.dtype.kind == "f" else np.rint(mean)
+        pixels[:, ~valid] = fill.astype(pixels.dtype)[:, None]
+    png = path.suffix == ".png"
+    if png and not whole:
+        opaque = np.where(valid, np.iinfo(pixels.dtype).max, 0).astype(pixels.dtype)
+        pixels = np.concatenate([pixels, opaque[None]])
+    options = {} if png else {"interleave": "pixel"}
+    with _created(path, pixels, grid, options) as dataset:
+        dataset.write(pixels)
+        if not png and not whole:
+            dataset.write_mask(valid)
+
+
+def write_label(path: Path, label: NDArray[np.uint8], grid: Grid | None, palette: Mapping[int, Color]) -> None:
+    """Write class ids; a GeoTIFF also gets the colours and 255 as nodata, a PNG stays plain grey values.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    png = path.suffix == ".png"
+    options = {} if png else {"compress": "deflate", "zlevel": 1, "nodata": NODATA}
+    with _created(path, label[None], grid, options) as dataset:
+        dataset.write(label, 1)
+        if not png and palette:
+            dataset.write_colormap(1, {i: (*color, 255) for i, color in palette.items()})
+
+
+WRITE_OPTIONS = {"GDAL_TIFF_INTERNAL_MASK": True}
+"""GDAL settings for writing tiles."""
+
+
+@contextlib.contextmanager
+def _created(path: Path, pixels: NDArray[Any], grid: Grid | None, options: dict[str, Any]) -> Iterator[Any]:
+    place = {} if grid is None else {"crs": grid.crs, "transform": grid.transform}
+    if path.suffix != ".png":
+        options = {**options, "blockysize": pixels.shape[1]}  # one strip: the whole tile is always read
+    try:
+        with (
+            quiet_georeference() if grid is None else contextlib.nullcontext(),
+            rasterio.open(
+                path,
+                "w",
+                driver="PNG" if path.suffix == ".png" else "GTiff",
+                count=pixels.shape[0],
+                height=pixels.shape[1],
+                width=pixels.shape[2],
+                dtype=pixels.dtype,
+                **place,
+                **options,
+            ) as dataset,
+        ):
+            yield dataset
+    except (RasterioError, OSError) as error:
+        reason = str(error.__cause__ or error).strip().rstrip(".")
+        raise OutputError(f"Tile {path} cannot be written: {reason}.", "Is there room on the disk?") from error

@@ -1,0 +1,254 @@
+"""Cutting a scene into tiles: read in large pieces, written one by one, in threads.
+
+Every tile depends on its own pixels only, so the files are the same for any number of threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from geoasanet.classes import NODATA, Color
+from geoasanet.raster.labels import Labels, RasterLabels, open_labels
+from geoasanet.raster.moments import Moments
+from geoasanet.raster.scene import Scene
+from geoasanet.raster.source import READ_OPTIONS
+from geoasanet.raster.split import BlockLayout
+from geoasanet.raster.tilefile import WRITE_OPTIONS, write_image, write_label
+from geoasanet.raster.tileplan import ScenePlan, TileSpec
+from geoasanet.sample import Sample
+from geoasanet.windows import Window
+
+READ_SIDE = 1024
+"""Pixels on a side of the pieces that are read at once, about; whole tiles are read."""
+_LEAST_CACHE, _MOST_CACHE = 64 << 20, 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class TileRecord:
+    """A tile that was written."""
+
+    name: str
+    scene: int
+    """Position of its scene in the list."""
+    window: Window
+    """Its pixels on the scene's grid."""
+    block: tuple[int, int]
+    """Row and column of its block."""
+    valid: float
+    """Share of pixels with data of both sensors."""
+    class_pixels: Mapping[int, int]
+    """Labelled pixels by class id."""
+    rgb: Moments
+    sar: Moments
+
+
+@dataclass(frozen=True, slots=True)
+class SceneTiles:
+    """What became of a scene."""
+
+    records: tuple[TileRecord, ...]
+    """Tiles written, from the upper left, row by row."""
+    without_data: int
+    """Tiles left out for lack of valid pixels."""
+    without_label: int
+    """Tiles left out because no valid pixel is labelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Neighbouring tiles that are read together."""
+
+    window: Window
+    tiles: tuple[Window, ...]
+
+
+def cut_scene(
+    plan: ScenePlan,
+    number: int,
+    layout: BlockLayout,
+    spec: TileSpec,
+    folder: Path,
+    palette: Mapping[int, Color],
+    *,
+    workers: int,
+    advance: Callable[[int], None],
+) -> SceneTiles:
+    """Write the tiles of a scene into ``rgb/``, ``sar/`` and ``label/`` of a folder.
+
+    Args:
+        plan: The scene.
+        number: Its position in the list of scenes.
+        layout: Where its tiles are.
+        spec: What the tiles are like.
+        folder: The dataset's folder, with the three folders in it.
+        palette: Colours for labels.
+        workers: Threads.
+        advance: Told how many tiles are done.
+
+    Raises:
+        SceneError: If a block of a raster cannot be read.
+        LabelError: If a label is no class.
+        OutputError: If a tile cannot be written.
+    """
+    pieces = _pieces(layout, plan.striped)
+    height = max(p.window.height for p in pieces)
+    cache = min(max(_LEAST_CACHE, workers * height * plan.row_bytes * 2), _MOST_CACHE)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=cache, **READ_OPTIONS))
+        readers: queue.SimpleQueue[_Reader] = queue.SimpleQueue()
+        shared: Labels | None = None
+        for _ in range(min(workers, len(pieces))):
+            reader = _Reader.open(plan, spec, shared)
+            shared = None if isinstance(reader.labels, RasterLabels) else reader.labels
+            stack.callback(reader.close)
+            readers.put(reader)
+        cutter = _Cutter(plan, number, layout, spec, folder, palette, readers)
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="tile")
+        stack.callback(pool.shutdown, cancel_futures=True)
+        found: list[TileRecord] = []
+        missing = [0, 0]
+        for records, empty, unlabelled in pool.map(cutter, pieces):
+            found += records
+            missing[0] += empty
+            missing[1] += unlabelled
+            advance(len(records) + empty + unlabelled)
+    found.sort(key=lambda record: (record.window.row, record.window.col))
+    return SceneTiles(tuple(found), *missing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Open files of a scene, for one thread at a time."""
+
+    scene: Scene
+    labels: Labels | None
+
+    @classmethod
+    def open(cls, plan: ScenePlan, spec: TileSpec, shared: Labels | None) -> _Reader:
+        """Open the files; polygons in memory are shared between threads."""
+        scene = plan.open()
+        labels = shared
+        if labels is None and plan.files.labels is not None:
+            try:
+                labels = open_labels(plan.files.labels, scene.grid, classes=spec.classes, field=spec.class_field)
+            except BaseException:
+                scene.close()
+                raise
+        return cls(scene, labels)
+
+    def close(self) -> None:
+        """Close the files."""
+        self.scene.close()
+        if self.labels is not None:
+            self.labels.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cutter:
+    """Reads a piece and writes its tiles; called from several threads."""
+
+    plan: ScenePlan
+    number: int
+    layout: BlockLayout
+    spec: TileSpec
+    folder: Path
+    palette: Mapping[int, Color]
+    readers: queue.SimpleQueue[_Reader]
+
+    def __call__(self, piece: _Piece) -> tuple[list[TileRecord], int, int]:
+        """Return the tiles written, and how many lack data or labels."""
+        reader = self.readers.get()
+        try:
+            with rasterio.Env(**WRITE_OPTIONS):
+                sample = reader.scene.read(piece.window)
+                label = None if reader.labels is None else reader.labels.read(piece.window)
+                sample = self._converted(sample)
+                return self._cut(piece, sample, label)
+        finally:
+            self.readers.put(reader)
+
+    def _converted(self, sample: Sample) -> Sample:
+        """Return the sample in the value scales and types of the tiles."""
+        sar, sar_valid = self.spec.scaling(self.plan).apply(sample.sar, sample.sar_valid)
+        return Sample(
+            sample.window,
+            _cast(sample.rgb, self.spec.rgb_dtype),
+            _cast(sar, self.spec.sar_dtype),
+            sample.rgb_valid,
+            sar_valid,
+        )
+
+    def _cut(self, piece: _Piece, sample: Sample, label: NDArray[np.uint8] | None) -> tuple[list[TileRecord], int, int]:
+        records, empty, unlabelled = [], 0, 0
+        for tile in piece.tiles:
+            row, col = tile.row - piece.window.row, tile.col - piece.window.col
+            part = np.s_[row : row + tile.height, col : col + tile.width]
+            rgb_valid, sar_valid = sample.rgb_valid[part], sample.sar_valid[part]
+            valid = rgb_valid & sar_valid
+            share = np.count_nonzero(valid) / valid.size
+            if share == 0 or share < self.spec.min_valid:
+                empty += 1
+                continue
+            ids = None
+            counts: dict[int, int] = {}
+            if label is not None:
+                ids = label[part].copy()
+                ids[~valid] = NODATA
+                numbers = np.bincount(ids.ravel(), minlength=256)[:NODATA]
+                counts = {int(i): int(numbers[i]) for i in np.flatnonzero(numbers)}
+                if not counts:
+                    unlabelled += 1
+                    continue
+            name = f"{self.plan.prefix}_{tile.row:05d}_{tile.col:05d}"
+            grid = self.plan.grid.crop(tile)
+            moments = []
+            for sensor, pixels, usable in (("rgb", sample.rgb, rgb_valid), ("sar", sample.sar, sar_valid)):
+                bands = np.ascontiguousarray(pixels[:, part[0], part[1]])
+                moments.append(Moments.of(bands, usable))
+                write_image(self.folder / sensor / f"{name}{self.spec.suffix}", bands, usable, grid)
+            if ids is not None:
+                write_label(self.folder / "label" / f"{name}{self.spec.suffix}", ids, grid, self.palette)
+            records.append(TileRecord(name, self.number, tile, self.layout.block_of(tile), share, counts, *moments))
+        return records, empty, unlabelled
+
+
+def _pieces(layout: BlockLayout, striped: bool) -> list[_Piece]:
+    """Return the pieces in reading order: whole rows of tiles of striped files, squares of others."""
+    along = max(1, READ_SIDE // layout.size)
+    rows = list(_chunks(layout.rows, along))
+    cols = list(_chunks(layout.cols, along))
+    if striped:
+        rows = list(_chunks(layout.rows, 1))
+    pieces = []
+    for some_rows in rows:
+        for some_cols in cols:
+            tiles = tuple(Window(r, c, layout.size, layout.size) for r in some_rows for c in some_cols)
+            height = some_rows[-1] - some_rows[0] + layout.size
+            width = some_cols[-1] - some_cols[0] + layout.size
+            pieces.append(_Piece(Window(some_rows[0], some_cols[0], height, width), tiles))
+    return pieces
+
+
+def _chunks(values: tuple[int, ...], count: int) -> Iterator[tuple[int, ...]]:
+    for start in range(0, len(values), count):
+        yield values[start : start + count]
+
+
+def _cast(pixels: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return pixels in another type, rounded and clipped where it is an integer one."""
+    if pixels.dtype == dtype:
+        return pixels
+    if dtype.kind == "f":
+        return pixels.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.asarray(np.clip(np.rint(pixels), limits.min, limits.max), dtype)
