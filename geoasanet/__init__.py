@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from geoasanet.tools.evaluate import evaluate
     from geoasanet.tools.info import info
     from geoasanet.tools.predict import predict
+    from geoasanet.tools.tile import tile
     from geoasanet.tools.vectorize import vectorize
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "load_checkpoint": "geoasanet.models.checkpoint",
     "predict": "geoasanet.tools.predict",
     "save_checkpoint": "geoasanet.models.checkpoint",
+    "tile": "geoasanet.tools.tile",
     "vectorize": "geoasanet.tools.vectorize",
 }
 
@@ -57,6 +59,7 @@ __all__ = [
     "load_checkpoint",
     "predict",
     "save_checkpoint",
+    "tile",
     "vectorize",
 ]
 
