@@ -108,9 +108,9 @@ def _read(path: str) -> tuple[Any, list[str]]:
 
             frame = geopandas.read_parquet(path)
         else:
-            layers = [str(name) for name, *_ in pyogrio.list_layers(path)]
+            layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
             if not layers:
-                raise VectorError(f"Labels {path} hold no layer.", "Choose another file.")
+                raise VectorError(f"Labels {path} hold no layer with geometry.", "Choose another file.")
             if len(layers) > 1:
                 remarks.append(f"Took layer {layers[0]!r} of {path}, the first of {len(layers)}.")
             frame = pyogrio.read_dataframe(path, layer=layers[0])
@@ -119,8 +119,6 @@ def _read(path: str) -> tuple[Any, list[str]]:
             raise
         reason = " ".join(str(error).split()).rstrip(".")
         raise VectorError(f"Labels {path} cannot be read: {reason}.", "Is it a whole vector file?") from None
-    if not hasattr(frame, "geometry"):
-        raise VectorError(f"Labels {path} have no geometry.", "Give a layer of points or polygons.")
     if not len(frame):
         raise VectorError(f"Labels {path} hold no feature.", "Give a layer with labels.")
     if frame.crs is None:

@@ -21,6 +21,7 @@ from geoasanet.raster.crosswalk import MapClasses, plain
 from geoasanet.raster.grid import Grid, apply
 from geoasanet.raster.reference import RasterLabels
 from geoasanet.tools.evaluate import evaluate
+from geoasanet.tools.vectorize import vectorize
 from tests.evaluate.conftest import MakeVector, landscape, pixel_boxes
 from tests.vectorize.conftest import METRES, SCHEMA, write_map
 
@@ -180,3 +181,9 @@ class TestPolygons:
         found = evaluate(map=make_map(np.zeros((20, 30), np.uint8)), labels=path)
         assert found.counts.compared == 16
         assert "Took layer 'labels'" in found.warnings[0] and "the first of 2" in found.warnings[0]
+
+    def test_what_vectorize_writes_is_a_single_layer(self, make_map: MakeMap, tmp_path: Path) -> None:
+        source = make_map(landscape(40, 50))
+        vectorize(source, out=tmp_path / "v.gpkg")
+        found = evaluate(map=source, labels=tmp_path / "v.gpkg")
+        assert found.metrics.accuracy == 1 and found.counts.unlabelled == 0 and found.warnings == ()
