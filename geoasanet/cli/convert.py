@@ -79,7 +79,8 @@ def command(
     Nothing in the file is executed. Classes, palette, band statistics and window are taken from it. The result takes
     RGB rasters and, unless asked otherwise, one SAR band, and gives the original's numbers.
     """
-    from geoasanet.tools.convert import convert, read_class_schema
+    from geoasanet.tools.convert import convert
+    from geoasanet.tools.schemafile import read_class_schema
 
     result = convert(
         official,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from geoasanet.classes import ClassSchema
-from geoasanet.errors import ClassSchemaError
 from geoasanet.files import check_output
 from geoasanet.models.checkpoint import save_checkpoint
 from geoasanet.models.convert import convert_official
@@ -124,26 +123,3 @@ def convert(
         window_size=converted.window_size,
         warnings=converted.warnings,
     )
-
-
-def read_class_schema(path: str | Path) -> ClassSchema:
-    """Return the class schema in a YAML file: ``classes`` (names, or maps of id, name, color), ``ignore_index``.
-
-    Raises:
-        ClassSchemaError: If the file is unreadable or malformed.
-    """
-    import yaml
-
-    try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise ClassSchemaError(f"Class schema {path} cannot be read ({reason}).", "Give a YAML file.") from error
-    if isinstance(data, list):
-        data = {"classes": data}
-    if not isinstance(data, dict):
-        raise ClassSchemaError(f"Class schema {path} needs a list 'classes'.")
-    try:
-        return ClassSchema.from_dict(data)
-    except ClassSchemaError as error:
-        raise ClassSchemaError(f"Class schema {path}: {error}") from error

@@ -19,9 +19,9 @@ from geoasanet.raster.schemas import schema_beside, schema_inside, schema_of_val
 from geoasanet.raster.split import BlockLayout
 from geoasanet.raster.tileplan import SceneFiles, ScenePlan, TileSpec, common_spec
 from geoasanet.raster.tiles import TileRecord, cut_scene
-from geoasanet.tools.convert import read_class_schema
 from geoasanet.tools.journal import partial_folder
 from geoasanet.tools.scenelist import read_scene_list
+from geoasanet.tools.schemafile import read_class_schema
 from geoasanet.tools.tilefolder import check_folder, check_split, publish
 from geoasanet.tools.tileset import Tileset, finish
 

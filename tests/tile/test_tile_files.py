@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,6 +212,10 @@ class TestScenes:
 
 class TestCommand:
     """The command line."""
+
+    def test_no_network_code_is_loaded(self) -> None:
+        code = "import sys, geoasanet.tools.tile; sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
     def test_report(self, scene: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         files = scene()
