@@ -56,6 +56,11 @@ class Shares(click.ParamType):  # type: ignore[type-arg]  # generic only in newe
 @click.option("--class-field", metavar="NAME", help="Attribute of polygons that holds class ids or names.")
 @click.option("--classes", metavar="schema.yaml", help="Class names and colours.  [default: from the labels]")
 @click.option("--scenes", metavar="list.csv", help="Many scenes: a CSV file with columns rgb,sar,labels[,split].")
+@click.option(
+    "--layout",
+    type=click.Choice(["whu-opt-sar", "pie-rgb-sar", "ddhr-sk"]),
+    help="Turn the unpacked folder of a published data set into the same layout.",
+)
 @click.option("--rgb-bands", type=options.IntegerList(), help="Red, green and blue band.  [default: 1,2,3]")
 @click.option("--sar-bands", type=options.IntegerList(), help="SAR bands.  [default: all]")
 @click.option(
@@ -80,6 +85,7 @@ def command(console: Console, *, rgb: str | None, sar: str | None, **arguments: 
     \b
     geoasanet tile scene_rgb.tif scene_sar.tif --labels labels.gpkg
     geoasanet tile --scenes list.csv --classes schema.yaml --size 512
+    geoasanet tile --layout whu-opt-sar WHU-OPT-SAR -o whu --size 512
     """
     from geoasanet.tools.tile import tile
 

@@ -15,7 +15,7 @@ from rasterio.errors import RasterioError
 
 from geoasanet.classes import NODATA, Color
 from geoasanet.errors import ManifestError, OutputError
-from geoasanet.raster.grid import Grid
+from geoasanet.raster.grid import Grid, grid_of
 from geoasanet.raster.source import quiet_georeference
 from geoasanet.sample import BoolArray
 
@@ -48,6 +48,25 @@ def read_image(path: Path) -> tuple[NDArray[Any], BoolArray]:
     if not valid.all():
         pixels[:, ~valid] = 0
     return pixels, valid
+
+
+def read_plain(path: Path, most: int) -> tuple[NDArray[Any], Grid | None]:
+    """Return the first ``most`` bands at most, shape (bands, height, width), and where they are, if the file says.
+
+    Nodata values, masks and alpha are passed over: the near infrared band of a four-band image is often marked as
+    alpha, which it is not.
+
+    Raises:
+        ManifestError: If the file is unreadable.
+    """
+    try:
+        with quiet_georeference(), rasterio.open(path) as dataset:
+            pixels = dataset.read(list(range(1, min(most, dataset.count) + 1)))
+            placed = dataset.crs is not None and not dataset.transform.is_identity
+            return pixels, grid_of(dataset, str(path)) if placed else None
+    except RasterioError as error:
+        reason = str(error.__cause__ or error).strip().rstrip(".")
+        raise ManifestError(f"Image {path} cannot be read: {reason}.", "Copy or unpack it anew.") from None
 
 
 def as_gray(sar: NDArray[Any], path: Path) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from geoasanet.classes import NODATA, Color
 from geoasanet.raster.labels import Labels, RasterLabels, open_labels
 from geoasanet.raster.moments import Moments
 from geoasanet.raster.scene import Scene
-from geoasanet.raster.source import READ_OPTIONS
+from geoasanet.raster.source import READ_OPTIONS, quiet_georeference
 from geoasanet.raster.split import BlockLayout
 from geoasanet.raster.tilefile import WRITE_OPTIONS, write_image, write_label
 from geoasanet.raster.tileplan import ScenePlan, TileSpec
@@ -105,6 +105,8 @@ def cut_scene(
     cache = min(max(_LEAST_CACHE, workers * height * plan.row_bytes * 2), _MOST_CACHE)
     with contextlib.ExitStack() as stack:
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=cache, **READ_OPTIONS))
+        # Quiet for all threads at once: rasterize sets Python's warning filters, which threads share.
+        stack.enter_context(quiet_georeference())
         readers: queue.SimpleQueue[_Reader] = queue.SimpleQueue()
         shared: Labels | None = None
         for _ in range(min(workers, len(pieces))):

@@ -15,20 +15,18 @@ from geoasanet.classes import NODATA, ClassSchema
 from geoasanet.errors import ConfigError, GeoASANetError, ManifestError
 from geoasanet.progress import Progress, silent
 from geoasanet.raster.scaling import SarScale
-from geoasanet.raster.schemas import schema_beside, schema_inside, schema_of_values
+from geoasanet.raster.schemas import schema_of_values
 from geoasanet.raster.split import BlockLayout
 from geoasanet.raster.tileplan import SceneFiles, ScenePlan, TileSpec, common_spec
 from geoasanet.raster.tiles import TileRecord, cut_scene
+from geoasanet.tools.archives import find_archive, list_archive
 from geoasanet.tools.journal import partial_folder
-from geoasanet.tools.scenelist import read_scene_list
-from geoasanet.tools.schemafile import read_class_schema
+from geoasanet.tools.tilearchive import tile_archive
 from geoasanet.tools.tilefolder import check_folder, check_split, publish
+from geoasanet.tools.tileinputs import find_classes, layouts_of, prefixes, scene_files
 from geoasanet.tools.tileset import Tileset, finish
 
 PathLike = str | os.PathLike[str]
-
-_BLOCKS_PER_SPLIT = 3
-"""Blocks that are wanted for each split, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +81,7 @@ def tile(
     class_field: str | None = None,
     classes: PathLike | ClassSchema | Sequence[str] | None = None,
     scenes: PathLike | None = None,
+    layout: str | None = None,
     rgb_bands: Sequence[int] | None = None,
     sar_bands: Sequence[int] | None = None,
     sar_scale: SarScale = "auto",
@@ -113,6 +112,9 @@ def tile(
         classes: Class schema, a YAML file with one, or class names. If None, from our own tags, ``classes.yaml`` beside
             the labels, the names in them, or their values, in this order.
         scenes: Instead of ``rgb``, ``sar`` and ``labels``, a CSV file with the columns rgb, sar, labels[, split].
+        layout: "pie-rgb-sar", "ddhr-sk" or "whu-opt-sar": ``rgb`` is the folder of that published archive. Of the other
+            options only ``out``, ``size`` (of the tiles that WHU-OPT-SAR's scenes are cut into; 512 is the original
+            project's), ``workers``, ``seed`` and ``overwrite`` matter.
         rgb_bands: Numbers (from 1) of the red, green and blue bands.
         sar_bands: Numbers of the SAR bands; all if None.
         sar_scale: What the SAR values are: "auto", "linear", "db", or "none" to take them as they come.
@@ -128,18 +130,23 @@ def tile(
     shares = check_split(split)
     _check_options(min_valid, format, workers)
     target = Path(out)
-    files = _scene_files(rgb, sar, labels, scenes)
+    if layout is not None:
+        if rgb is None or any(v is not None for v in (sar, labels, scenes, classes, class_field)):
+            raise ConfigError(
+                "--layout takes one folder and no other files.", "geoasanet tile --layout NAME DIR -o OUT"
+            )
+        return _tile_archive(layout, Path(rgb), target, size, seed, workers or _cores(), overwrite, progress)
+    files = scene_files(rgb, sar, labels, scenes)
     check_folder(target, overwrite=overwrite, inputs=[p for f in files for p in (f.rgb, f.sar, f.labels) if p])
-    schema, notes = _find_classes(classes, files, class_field)
-    prefixes = _prefixes(files)
+    schema, notes = find_classes(classes, files, class_field)
     plans = []
-    for scene, prefix in zip(files, prefixes, strict=True):
+    for scene, prefix in zip(files, prefixes(files), strict=True):
         with _named(scene):
             plans.append(ScenePlan.of(scene, prefix, rgb_bands=rgb_bands, sar_bands=sar_bands, sar_scale=sar_scale))
     spec = common_spec(
         plans, size=size, suffix=f".{format}", min_valid=min_valid, classes=schema, class_field=class_field
     )
-    layouts, warnings = _layouts(plans, size, overlap, block, sum(s > 0 for s in shares))
+    layouts, warnings = layouts_of(plans, size, overlap, block, sum(s > 0 for s in shares))
 
     folder = partial_folder(target.resolve())
     shutil.rmtree(folder, ignore_errors=True)
@@ -176,6 +183,34 @@ def tile(
     )
 
 
+def _tile_archive(
+    layout: str, root: Path, target: Path, size: int, seed: int, workers: int, overwrite: bool, progress: Progress
+) -> TileResult:
+    """Turn a published archive into a dataset; see :func:`tile`."""
+    started = time.monotonic()
+    archive = find_archive(layout)
+    check_folder(target, overwrite=overwrite, inputs=[str(root / "rgb"), str(root)])
+    items = list_archive(root)
+    folder = partial_folder(target.resolve())
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir()
+        made = tile_archive(archive, items, folder, size=size, seed=seed, workers=workers, progress=progress)
+        publish(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return TileResult(
+        path=target,
+        tiles=made.tiles,
+        left_out={},
+        classes=archive.classes,
+        class_pixels=made.class_pixels,
+        class_weights=made.class_weights,
+        seconds=time.monotonic() - started,
+        warnings=tuple(made.warnings),
+    )
+
+
 def _check_options(min_valid: float, format: str, workers: int | None) -> None:
     if not 0 <= min_valid <= 1:
         raise ConfigError(f"--min-valid must be 0 to 1, found {min_valid!r}.", "0.5 is usual.")
@@ -183,71 +218,6 @@ def _check_options(min_valid: float, format: str, workers: int | None) -> None:
         raise ConfigError(f"--format {format!r} is unknown; tif or png is needed.")
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers must be 1 or more, found {workers!r}.")
-
-
-def _scene_files(
-    rgb: PathLike | None, sar: PathLike | None, labels: PathLike | None, scenes: PathLike | None
-) -> list[SceneFiles]:
-    if scenes is not None:
-        if rgb is not None or sar is not None or labels is not None:
-            raise ConfigError("--scenes names all files; RGB, SAR and --labels do not go with it.", "Leave them out.")
-        return read_scene_list(scenes)
-    if rgb is None or sar is None:
-        raise ConfigError(
-            "RGB and SAR raster are needed.", "geoasanet tile RGB SAR --labels PATH, or --scenes list.csv"
-        )
-    return [SceneFiles(str(rgb), str(sar), None if labels is None else str(labels))]
-
-
-def _find_classes(
-    classes: PathLike | ClassSchema | Sequence[str] | None, files: Sequence[SceneFiles], field: str | None
-) -> tuple[ClassSchema | None, list[str]]:
-    """Return the class schema as far as it is known before the labels are read, and where it comes from."""
-    labels = [f.labels for f in files if f.labels]
-    if classes is not None and not labels:
-        raise ConfigError("--classes needs labels.", "Add --labels.")
-    if field is not None and not labels:
-        raise ConfigError("--class-field needs labels.", "Add --labels.")
-    if isinstance(classes, ClassSchema):
-        found: ClassSchema | None = classes
-        source = ""
-    elif isinstance(classes, str | os.PathLike):
-        found, source = read_class_schema(Path(classes)), str(classes)
-    elif classes is not None:
-        found, source = ClassSchema.from_names(list(classes)), ""
-    else:
-        beside = schema_beside(labels)
-        found, source = schema_inside(labels, field) if beside is None else (read_class_schema(beside), str(beside))
-    return found, [f"Classes from {source}: {', '.join(found.names)}."] if found is not None and source else []
-
-
-def _prefixes(files: Sequence[SceneFiles]) -> list[str]:
-    """Return a different start of tile names for each scene, from its optical file's name."""
-    stems = []
-    for scene in files:
-        name = scene.rgb.rstrip("/").rsplit("/", 1)[-1].split("?", 1)[0]
-        stems.append("".join(c if c.isalnum() or c in "-_" else "_" for c in Path(name).stem) or "scene")
-    return [stem if stems.count(stem) == 1 else f"{stem}_{number:03d}" for number, stem in enumerate(stems, 1)]
-
-
-def _layouts(
-    plans: Sequence[ScenePlan], size: int, overlap: int, block: int, splits: int
-) -> tuple[list[BlockLayout], list[str]]:
-    """Return where the tiles of each scene are, with blocks halved as long as there are too few to share out."""
-    free = [p for p in plans if p.files.split is None]
-    chosen = block
-    while True:
-        layouts = [BlockLayout(p.grid.height, p.grid.width, size, overlap, chosen) for p in plans]
-        count = sum(layout.blocks for plan, layout in zip(plans, layouts, strict=True) if plan in free)
-        if not free or splits < 2 or chosen == 1 or count >= _BLOCKS_PER_SPLIT * splits:
-            break
-        chosen //= 2
-    if chosen == block:
-        return layouts, []
-    return layouts, [
-        f"Blocks of {chosen} x {chosen} tiles were taken: with --block {block} there would be fewer than "
-        f"{_BLOCKS_PER_SPLIT * splits} to share out."
-    ]
 
 
 def _cut(
