@@ -39,7 +39,7 @@ class Moments:
             numbers = values.astype(np.float64)
             mean[band] = numbers.mean()
             numbers -= mean[band]
-            squares[band] = np.dot(numbers, numbers)
+            squares[band] = np.square(numbers, out=numbers).sum()  # not np.dot, whose threads fight with ours
         return cls(count, mean, squares)
 
     @classmethod
