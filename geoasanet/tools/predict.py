@@ -11,27 +11,25 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 import geoasanet
-from geoasanet.bands import InputBands
 from geoasanet.classes import ClassSchema
-from geoasanet.errors import BandError, CheckpointError, ConfigError, GeoASANetError
+from geoasanet.errors import ConfigError, GeoASANetError
 from geoasanet.files import check_output
 from geoasanet.inference.blend import BLENDS
 from geoasanet.inference.mapping import MapJob, MapLayout, map_into
 from geoasanet.inference.predictor import Precision, Predictor, choose_device, choose_precision
 from geoasanet.inference.rows import MissingSar
 from geoasanet.inference.workers import WorkerTask, run_workers, share_rows
-from geoasanet.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint_header
+from geoasanet.models.checkpoint import Checkpoint
 from geoasanet.progress import Progress, silent
 from geoasanet.raster.aoi import Bounds
 from geoasanet.raster.cog import RowSpool
-from geoasanet.raster.scaling import SarScale, Scaling, choose_scaling, range_warnings
+from geoasanet.raster.scaling import SarScale
 from geoasanet.raster.scene import Scene, default_map_path
-from geoasanet.tools.checkpoints import find_checkpoint, packaged_checkpoints
 from geoasanet.tools.journal import file_stamp, open_journal, partial_folder
+from geoasanet.tools.network import MapNetwork, check_bands, load_network, origin_notes, scaling_for, window_notes
 
 PathLike = str | os.PathLike[str]
 
@@ -64,20 +62,6 @@ class PredictResult:
         """Return a JSON-serialisable description."""
         data = {**asdict(self), "classes": list(self.classes.names)}
         return {key: str(value) if isinstance(value, Path) else value for key, value in data.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class _Network:
-    """The network of a run, from a checkpoint or passed in."""
-
-    model: Any
-    classes: ClassSchema
-    bands: InputBands | None
-    window: int
-    label: str
-    identity: dict[str, Any]
-    checkpoint: Path | None
-    sar_count: int | None
 
 
 def predict(
@@ -172,13 +156,13 @@ def predict(
     torch_device = choose_device(device)
     choose_precision(precision, torch_device)
 
-    network = _load_network(checkpoint, model, classes, window, sar_bands)
+    network = load_network(checkpoint, model, classes, window, sar_bands)
     size = network.window if window is None else window
-    notes = _origin_notes(network) + _window_notes(network, size)
+    notes = origin_notes(network) + window_notes(network, size)
     sar_count = network.sar_count or 1
     with Scene.open(rgb, sar, rgb_bands=rgb_bands, sar_bands=sar_bands, sar_count=sar_count) as scene:
-        _check_bands(scene, network)
-        scaling, more = _choose_scaling(scene, network, sar_scale)
+        check_bands(scene, network)
+        scaling, more = scaling_for(scene, network, sar_scale)
         notes += more
         job = MapJob(
             rgb=str(rgb),
@@ -260,7 +244,7 @@ class _Run:
 
     job: MapJob
     layout: MapLayout
-    network: _Network
+    network: MapNetwork
     spool: RowSpool
     device: torch.device
     precision: Precision
@@ -287,9 +271,8 @@ class _Run:
         if gpus > 1:
             return run_workers(self._tasks(pending, gpus), advance)
         network = self.network
-        model = network.model if network.model is not None else load_checkpoint(network.checkpoint or "").model
         predictor = Predictor(
-            model,
+            network.model,
             network.bands,
             len(network.classes),
             device=self.device,
@@ -360,87 +343,9 @@ def _check_outputs(out: Path, paths: dict[str, Path], overwrite: bool, rgb: Path
         check_output(path, overwrite=overwrite, inputs=inputs)
 
 
-def _load_network(
-    checkpoint: PathLike | Checkpoint | None,
-    model: torch.nn.Module | None,
-    classes: ClassSchema | Sequence[str] | None,
-    window: int | None,
-    sar_bands: Sequence[int] | None,
-) -> _Network:
-    if model is not None:
-        if checkpoint is not None:
-            raise ConfigError("Give a checkpoint or a model, not both.")
-        if classes is None:
-            raise ConfigError("A model needs its class names.", "Pass classes=[…].")
-        schema = classes if isinstance(classes, ClassSchema) else ClassSchema.from_names(list(classes))
-        identity = {"model": type(model).__name__}
-        count = len(sar_bands) if sar_bands else None
-        return _Network(model, schema, None, window or 256, "model", identity, None, count)
-    if classes is not None:
-        raise ConfigError("Class names come from the checkpoint; classes= goes with model= only.")
-    loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(find_checkpoint(checkpoint))
-    identity = {"sha256": loaded.sha256, "model": loaded.name}
-    packaged = packaged_checkpoints()
-    return _Network(
-        loaded.model,
-        loaded.classes,
-        loaded.bands,
-        loaded.window_size,
-        loaded.path.stem if loaded.path in packaged.values() else str(loaded.path),
-        identity,
-        loaded.path,
-        len(loaded.bands.sar),
-    )
-
-
-def _origin_notes(network: _Network) -> list[str]:
-    """Say what a packaged checkpoint was trained on; of others the user knows."""
-    if network.checkpoint is None or network.checkpoint not in packaged_checkpoints().values():
-        return []
-    data = read_checkpoint_header(network.checkpoint).training.get("data", "unknown data")
-    return [f"The packaged checkpoint {network.label} was trained on {data}."]
-
-
-def _window_notes(network: _Network, size: int) -> list[str]:
-    if network.bands is None or size == network.window:
-        return []
-    return [
-        f"--window {size} differs from the {network.window} px that the checkpoint was trained on: its global "
-        "operators see another context, so it acts as another network."
-    ]
-
-
-def _check_bands(scene: Scene, network: _Network) -> None:
-    found, needed = len(scene.sar.source.bands), network.sar_count
-    if len(scene.rgb.source.bands) != 3:
-        raise BandError(
-            f"{len(scene.rgb.source.bands)} optical bands were chosen from {scene.rgb.source.path}, 3 are needed.",
-            "For instance --rgb-bands 1,2,3 (red, green, blue).",
-        )
-    if needed is not None and found != needed:
-        raise CheckpointError(
-            f"Checkpoint {network.label} takes {needed} SAR band{'s' * (needed != 1)}, {found} "
-            f"{'were' if found != 1 else 'was'} chosen from {scene.sar.source.path}.",
-            f"Choose {needed} with --sar-bands, or use a checkpoint trained on {found}.",
-        )
-
-
-def _choose_scaling(scene: Scene, network: _Network, option: SarScale) -> tuple[Scaling, list[str]]:
-    if network.bands is None:
-        return Scaling("raw", "raw"), []
-    rgb, sar = scene.rgb.source, scene.sar.source
-    sar_pixels = sar.sample_pixels()
-    scaling, notes = choose_scaling(option, network.bands.sar, sar.dtype, sar_pixels, sar.path)
-    notes += range_warnings("RGB", network.bands.rgb, rgb.sample_pixels(), rgb.path)
-    if sar_pixels.shape[1]:
-        scaled, valid = scaling.apply(sar_pixels[:, :, None], np.ones((sar_pixels.shape[1], 1), bool))
-        notes += range_warnings("SAR", network.bands.sar, scaled[:, valid], sar.path)
-    return scaling, notes
-
-
 def _describe(
     job: MapJob,
-    network: _Network,
+    network: MapNetwork,
     precision: str,
     device: str,
     batch_size: int | str,
@@ -465,7 +370,7 @@ def _describe(
     }
 
 
-def _tags(network: _Network, description: dict[str, Any]) -> dict[str, str]:
+def _tags(network: MapNetwork, description: dict[str, Any]) -> dict[str, str]:
     options = {**description["options"], "precision": description["precision"], "tta": description["tta"]}
     return {
         "GEOASANET_VERSION": geoasanet.__version__,
