@@ -111,6 +111,11 @@ def test_json_is_one_document_on_stdout(scene_files: Files, tmp_path: Path) -> N
     assert document["kind"] == "raster" and document["fit"] and document["height"] == 40
 
 
+def test_verbose_says_which_versions_run(scene_files: Files) -> None:
+    rgb, _ = scene_files(40, 40)
+    assert f"geoasanet {ga.__version__}, Python" in run("info", str(rgb), "-v").stderr
+
+
 def test_info_names_what_is_wrong(tmp_path: Path, make_raster: Callable[..., Path]) -> None:
     path = make_raster("plain.tif", np.zeros((1, 9, 9), np.uint8), crs=None)
     done = run("info", str(path))

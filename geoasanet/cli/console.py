@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from geoasanet import __version__
 from geoasanet.cli import options
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Console:
     """One command's output: a progress callback, notes, and the final report.
 
     Args:
-        verbose: How often ``-v`` was given.
+        verbose: How often ``-v`` was given: says which versions run, and plain progress lines come every second.
         quiet: Print errors and the report only.
         as_json: Print the report as one JSON document.
         bars: Draw progress bars; only done on a terminal.
@@ -43,6 +44,10 @@ class Console:
         self._last_line: dict[str, float] = {}
 
     def __enter__(self) -> Console:
+        if self.verbose:
+            import platform
+
+            self.note(f"geoasanet {__version__}, Python {platform.python_version()}, {platform.platform()}")
         return self
 
     def __exit__(
@@ -104,7 +109,7 @@ class Console:
         now = time.monotonic()
         if task not in self._started:
             self._started[task] = self._last_line[task] = now
-        if done < total and now - self._last_line[task] < _PLAIN_SECONDS:
+        if done < total and now - self._last_line[task] < (1.0 if self.verbose else _PLAIN_SECONDS):
             return
         if done >= total and self._last_line.get(f"{task} done"):
             return
