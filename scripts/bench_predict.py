@@ -132,7 +132,7 @@ def bench_ratio(folder: Path, side: int, encoder: str) -> None:
     import torch
 
     import geoasanet as ga
-    from geoasanet.inference.predictor import choose_device
+    from geoasanet.device import choose_device
     from geoasanet.tools.predict import predict
     from geoasanet.windows import Tiling
 

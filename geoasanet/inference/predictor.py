@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,15 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geoasanet.bands import InputBands, SensorBands
+from geoasanet.device import DTYPES, Precision, choose_precision
 from geoasanet.errors import ConfigError, DeviceError, ModelError, NonFiniteError
 from geoasanet.sample import Sample
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-"""Arithmetic of the network; "auto" is bf16 (else fp16) on CUDA and fp32 on CPU."""
-
-PRECISIONS: tuple[str, ...] = get_args(Precision)
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _AUTO_BATCH = {"cpu": 1, "cuda": 32}
 
 
@@ -32,8 +27,8 @@ class Predictor:
         bands: Statistics of the model's input. None for a model that takes raw pixel values; pixels without data
             are then 0.
         num_classes: Classes K that the model must return.
-        device: Where to run; see :func:`choose_device`.
-        precision: A name from :data:`PRECISIONS`.
+        device: Where to run; see :func:`geoasanet.device.choose_device`.
+        precision: A name from :data:`geoasanet.device.PRECISIONS`.
         batch_size: Windows at a time; "auto" takes 1 on CPU (more is no faster there), 32 on CUDA. Halved when
             memory runs out.
         tta: Average the probabilities over the eight symmetries of the square.
@@ -133,7 +128,7 @@ class Predictor:
     def _logits(self, rgb: Tensor, sar: Tensor) -> Tensor:
         with contextlib.ExitStack() as stack:
             if self.precision != "fp32":
-                stack.enter_context(torch.autocast(self.device.type, dtype=_DTYPES[self.precision]))
+                stack.enter_context(torch.autocast(self.device.type, dtype=DTYPES[self.precision]))
             logits = self._model(rgb, sar)
         expected = (rgb.shape[0], self.num_classes, *rgb.shape[2:])
         if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
@@ -166,46 +161,6 @@ class _Normalize:
         if not all(v.all() for v in valid):
             x = x * torch.from_numpy(np.stack(valid)).to(self._device, non_blocking=True)[:, None]
         return x
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device called ``name``: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" and so on.
-
-    Raises:
-        DeviceError: If it is unknown or absent.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise DeviceError(f"Device {name!r} is unknown.", "Use auto, cpu, cuda or cuda:N.") from None
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if count == 0:
-            raise DeviceError("No CUDA device was found.", "Use --device cpu, or install a CUDA build of torch.")
-        if device.index is not None and device.index >= count:
-            raise DeviceError(f"Device {name} does not exist: {count} CUDA device(s) found, numbered from 0.")
-    elif device.type not in ("cpu", "mps"):
-        raise DeviceError(f"Device {name!r} is not supported.", "Use auto, cpu, cuda or cuda:N.")
-    return device
-
-
-def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    """Return the arithmetic that ``name`` means on ``device``.
-
-    Raises:
-        ConfigError: If it is unknown or the device cannot do it.
-    """
-    if name not in PRECISIONS:
-        raise ConfigError(f"Precision {name!r} is unknown; one of {', '.join(PRECISIONS)} is needed.")
-    if name == "auto":
-        if device.type != "cuda":
-            return "fp32"
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if name == "fp16" and device.type == "cpu":
-        raise ConfigError("Precision fp16 is not available on CPU.", "Use --precision fp32 or bf16.")
-    return name
 
 
 def _groups(samples: Iterable[Sample | None], live: int) -> Iterator[list[Sample | None]]:

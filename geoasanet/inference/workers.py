@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
+from geoasanet.device import Precision
 from geoasanet.errors import DeviceError, GeoASANetError
 from geoasanet.inference.mapping import MapJob, map_into, runs
-from geoasanet.inference.predictor import Precision, Predictor
+from geoasanet.inference.predictor import Predictor
 from geoasanet.models.checkpoint import load_checkpoint
 from geoasanet.raster.cog import RowSpool
 from geoasanet.raster.grid import Grid

@@ -15,11 +15,12 @@ import torch
 
 import geoasanet
 from geoasanet.classes import ClassSchema
+from geoasanet.device import Precision, choose_device, choose_precision
 from geoasanet.errors import ConfigError, GeoASANetError
 from geoasanet.files import check_output
 from geoasanet.inference.blend import BLENDS
 from geoasanet.inference.mapping import MapJob, MapLayout, map_into
-from geoasanet.inference.predictor import Precision, Predictor, choose_device, choose_precision
+from geoasanet.inference.predictor import Predictor
 from geoasanet.inference.rows import MissingSar
 from geoasanet.inference.workers import WorkerTask, run_workers, share_rows
 from geoasanet.models.checkpoint import Checkpoint

@@ -1,0 +1,57 @@
+"""Which device a network runs on, and in which arithmetic."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+
+from geoasanet.errors import ConfigError, DeviceError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+"""Arithmetic of the network; "auto" is bf16 (else fp16) on CUDA and fp32 on CPU."""
+
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What :func:`choose_precision` returns, as torch types."""
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called ``name``: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" and so on.
+
+    Raises:
+        DeviceError: If it is unknown or absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"Device {name!r} is unknown.", "Use auto, cpu, cuda or cuda:N.") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise DeviceError("No CUDA device was found.", "Use --device cpu, or install a CUDA build of torch.")
+        if device.index is not None and device.index >= count:
+            raise DeviceError(f"Device {name} does not exist: {count} CUDA device(s) found, numbered from 0.")
+    elif device.type not in ("cpu", "mps"):
+        raise DeviceError(f"Device {name!r} is not supported.", "Use auto, cpu, cuda or cuda:N.")
+    return device
+
+
+def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """Return the arithmetic that ``name`` means on ``device``.
+
+    Raises:
+        ConfigError: If it is unknown or the device cannot do it.
+    """
+    if name not in PRECISIONS:
+        raise ConfigError(f"Precision {name!r} is unknown; one of {', '.join(PRECISIONS)} is needed.")
+    if name == "auto":
+        if device.type != "cuda":
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if name == "fp16" and device.type == "cpu":
+        raise ConfigError("Precision fp16 is not available on CPU.", "Use --precision fp32 or bf16.")
+    return name

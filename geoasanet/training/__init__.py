@@ -1,0 +1,1 @@
+"""Training: augmentation, losses, optimisers, and the loop that brings them together."""
