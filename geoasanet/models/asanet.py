@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from geoasanet.errors import ModelError
+from geoasanet.models.blocks import resize
 from geoasanet.models.encoders import STAGES, ConvNeXtEncoder, EncoderSpec
 from geoasanet.models.fusion import CascadeFusion, NoFocusing, SemanticFocusing, SumFusion
 from geoasanet.models.heads import FCNHead, UPerHead
@@ -95,10 +95,10 @@ class ASANet(Network):
         self.check_inputs(rgb_BCHW, sar_BSHW)
         size = rgb_BCHW.shape[2:]
         features = self.forward_features(rgb_BCHW, sar_BSHW)
-        logits_BKHW = _resize(self.head(features), size)
+        logits_BKHW = resize(self.head(features), size)
         if not self.training:
             return logits_BKHW
-        return logits_BKHW, _resize(self.auxiliary(features[AUXILIARY_STAGE]), size)
+        return logits_BKHW, resize(self.auxiliary(features[AUXILIARY_STAGE]), size)
 
     def forward_features(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> list[Tensor]:
         """Return the fused maps at strides [4, 8, 16, 32]."""
@@ -113,7 +113,3 @@ class ASANet(Network):
             sar = self.sar_encoder.norms[i](sar)
             fused.append(self.fusion[i](rgb, sar))
         return fused
-
-
-def _resize(logits_BKhw: Tensor, size: tuple[int, ...]) -> Tensor:
-    return interpolate(logits_BKhw, size=size, mode="bilinear", align_corners=False)

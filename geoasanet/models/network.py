@@ -38,6 +38,8 @@ class Network(nn.Module):
     """Number of classes K."""
     in_channels: tuple[int, int]
     """Bands of the optical and of the SAR image."""
+    auxiliary_weight: float = 0.4
+    """Weight of the auxiliary logits' loss in training, as published with the network."""
 
     def __init__(self, num_classes: int, in_channels: tuple[int, int]) -> None:
         super().__init__()

@@ -12,9 +12,11 @@ from typing import Any
 from geoasanet.errors import ModelError
 from geoasanet.models.asanet import ASANet
 from geoasanet.models.network import Architecture, Network
+from geoasanet.models.upernet import UPerNet
 
 NETWORKS: dict[str, Callable[..., Network]] = {
     "asanet": ASANet,
+    "upernet": UPerNet,
 }
 """Registry name of every network and its class; a new one needs a line here."""
 
