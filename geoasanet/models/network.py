@@ -28,8 +28,9 @@ class Network(nn.Module):
     """A network that maps an optical and a SAR image of the same ground to class logits.
 
     In evaluation mode ``model(rgb, sar)`` gives logits (B, K, H, W); in training mode ``(logits, auxiliary logits)``,
-    both (B, K, H, W). Inputs are float tensors ``rgb`` (B, C, H, W) in the order red, green, blue and ``sar``
-    (B, S, H, W), normalised with the checkpoint's band statistics.
+    both (B, K, H, W), or the logits alone where the network has no auxiliary head. Inputs are float tensors ``rgb``
+    (B, C, H, W) in the order red, green, blue and ``sar`` (B, S, H, W), normalised with the checkpoint's band
+    statistics.
     """
 
     architecture: Architecture
@@ -40,6 +41,11 @@ class Network(nn.Module):
     """Bands of the optical and of the SAR image."""
     auxiliary_weight: float = 0.4
     """Weight of the auxiliary logits' loss in training, as published with the network."""
+    has_unused_parameters: bool = False
+    """True if some parameters never receive a gradient by design; ``DistributedDataParallel`` must then look for
+    them (``find_unused_parameters``)."""
+    size_multiple: int = 1
+    """Height and width must be multiples of this, pixels."""
 
     def __init__(self, num_classes: int, in_channels: tuple[int, int]) -> None:
         super().__init__()
@@ -56,7 +62,8 @@ class Network(nn.Module):
         """Raise unless both images fit the network and each other.
 
         Raises:
-            ModelError: If a band count is wrong, the two differ in batch or size, or a side is under 32 px.
+            ModelError: If a band count is wrong, the two differ in batch or size, or a side is under 32 px or no
+                multiple of ``size_multiple``.
         """
         for name, image, channels in (
             ("rgb", rgb_BCHW, self.in_channels[0]),
@@ -75,6 +82,13 @@ class Network(nn.Module):
             raise ModelError(
                 f"Images must be at least {MIN_SIDE} px high and wide, found {tuple(rgb_BCHW.shape[2:])}.",
                 "Pad them.",
+            )
+        height, width = rgb_BCHW.shape[2:]
+        step = self.size_multiple
+        if height % step or width % step:
+            raise ModelError(
+                f"Height and width must be multiples of {step} px for this network, found {height}×{width}.",
+                f"Pad the images to {-(-height // step) * step}×{-(-width // step) * step}.",
             )
 
 
