@@ -13,6 +13,7 @@ Letters in names: B batch, C optical and S SAR bands, H and W height and width, 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -51,6 +52,8 @@ class ASANet(Network):
         ModelError: If an argument is impossible.
         CheckpointError: If ``encoder_weights`` cannot be read or do not fit.
     """
+
+    layer_count = 8
 
     def __init__(
         self,
@@ -99,6 +102,16 @@ class ASANet(Network):
         if not self.training:
             return logits_BKHW
         return logits_BKHW, resize(self.auxiliary(features[AUXILIARY_STAGE]), size)
+
+    def layer_index(self, parameter_name: str) -> int:
+        """Return the layer for stage-wise decay: 0 stem and all downsampling, 1 to 4 the stages, 7 all the rest.
+
+        Both encoders count alike. 5 and 6 stay empty: the original counts so, and the factors depend on it.
+        """
+        match = re.match(r"(?:rgb|sar)_encoder\.(?:(stem|stages\.\d+\.downsample)|stages\.(\d+))\.", parameter_name)
+        if match is None:
+            return self.layer_count - 1
+        return 0 if match[1] else int(match[2]) + 1
 
     def forward_features(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> list[Tensor]:
         """Return the fused maps at strides [4, 8, 16, 32]."""

@@ -46,6 +46,8 @@ class Network(nn.Module):
     them (``find_unused_parameters``)."""
     size_multiple: int = 1
     """Height and width must be multiples of this, pixels."""
+    layer_count: int = 0
+    """Layers that layer-wise learning rate decay tells apart; 0 where the network tells none."""
 
     def __init__(self, num_classes: int, in_channels: tuple[int, int]) -> None:
         super().__init__()
@@ -56,6 +58,20 @@ class Network(nn.Module):
         self.in_channels = (
             check_count("in_channels[0]", rgb_channels, 1024),
             check_count("in_channels[1]", sar_channels, 1024),
+        )
+
+    def layer_index(self, parameter_name: str) -> int:
+        """Return the layer that a parameter counts to, 0 (next to the input) to ``layer_count - 1`` (the output).
+
+        Args:
+            parameter_name: Its name in ``named_parameters()``.
+
+        Raises:
+            ModelError: If the network does not tell layers apart.
+        """
+        raise ModelError(
+            f"{type(self).__name__} does not tell layers apart, so layer_decay cannot be used ({parameter_name}).",
+            "Set layer_decay to null.",
         )
 
     def check_inputs(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> None:
