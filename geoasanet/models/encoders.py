@@ -1,4 +1,4 @@
-"""ConvNeXt-V2 encoders of any size, run stage by stage.
+"""What every encoder with ImageNet weights has in common, and ConvNeXt-V2 encoders of any size, run stage by stage.
 
 Blocks come from timm (Apache-2.0), architecture from "ConvNeXt V2" (Woo et al. 2023, arXiv 2301.00808). Letters in
 names: B batch, C channels, H and W height and width.
@@ -7,8 +7,9 @@ names: B batch, C channels, H and W height and width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from geoasanet.errors import ModelError
@@ -17,10 +18,46 @@ from geoasanet.models.network import check_count
 EncoderSpec = str | Mapping[str, Sequence[int]]
 """A timm name such as ``"convnextv2_tiny"``, or ``{"depths": [1, 1, 2, 1], "dims": [16, 32, 48, 64]}``."""
 
+Sizes = tuple[tuple[int, ...], tuple[int, ...]]
+"""Blocks and channels of every stage."""
+
+Weights = dict[str, Tensor]
+
 STAGES = 4
 
 
-class ConvNeXtEncoder(nn.Module):
+class Encoder(nn.Module):
+    """An encoder with published ImageNet weights; :mod:`geoasanet.models.pretrained` loads them."""
+
+    first_conv: ClassVar[str]
+    """Name of the weight of the convolution that takes the image."""
+    tags: ClassVar[tuple[str, ...]]
+    """timm's tags of the weights, best first."""
+    may_lack: ClassVar[tuple[str, ...]] = ()
+    """How names begin that such weights do not hold; these keep their initial values."""
+
+    def repository(self, spec: EncoderSpec) -> str:
+        """Return where the Hugging Face hub holds the weights of size ``spec``.
+
+        Raises:
+            ModelError: If there are none.
+        """
+        import timm
+
+        if not isinstance(spec, str):
+            raise ModelError("ImageNet weights exist for encoders that timm knows by name only.", "Give a file.")
+        published = timm.list_models(f"{spec}.*", pretrained=True)
+        names = [f"{spec}.{tag}" for tag in self.tags if f"{spec}.{tag}" in published]
+        if not names:
+            raise ModelError(f"There are no ImageNet weights for encoder {spec!r}.", "Give a file.")
+        return f"timm/{names[0]}"
+
+    def translate(self, weights: Weights) -> Weights:
+        """Return published weights under the names here; others may be among them."""
+        return weights
+
+
+class ConvNeXtEncoder(Encoder):
     """Stem, four stages and the norm that follows each stage.
 
     The caller runs the stages one by one, because fusion happens in between: ``x = encoder.stage(i, x)`` and, after
@@ -35,10 +72,15 @@ class ConvNeXtEncoder(nn.Module):
         ModelError: If the size is unknown or impossible.
     """
 
+    first_conv = "stem.0.weight"
+    tags = ("fcmae_ft_in22k_in1k_384", "fcmae_ft_in22k_in1k", "fcmae_ft_in1k")
+    may_lack = ("norms.",)
+
     def __init__(self, spec: EncoderSpec, in_channels: int, drop_path: float = 0.0) -> None:
         super().__init__()
         from timm.layers import LayerNorm2d
 
+        self.spec = spec
         trunk = build_trunk(spec, in_channels, drop_path)
         self.stem: nn.Module = trunk.stem
         self.stages: nn.Sequential = trunk.stages
@@ -51,6 +93,15 @@ class ConvNeXtEncoder(nn.Module):
             x_BCHW = self.stem(x_BCHW)
         result: Tensor = self.stages[index](x_BCHW)
         return result
+
+    def translate(self, weights: Weights) -> Weights:
+        """Return timm's or Meta's weights under our names; the norms after stages 0 to 2 are in neither."""
+        from timm.models.convnext import checkpoint_filter_fn
+
+        with torch.device("meta"):
+            trunk = build_trunk(self.spec, 3)
+        found: Weights = checkpoint_filter_fn(weights, trunk)
+        return {key.replace("head.norm.", f"norms.{STAGES - 1}."): tensor for key, tensor in found.items()}
 
 
 def build_trunk(spec: EncoderSpec, in_channels: int, drop_path: float = 0.0) -> Any:
@@ -70,7 +121,7 @@ def build_trunk(spec: EncoderSpec, in_channels: int, drop_path: float = 0.0) -> 
                 f"Known are {', '.join(known)}; or give depths and dims.",
             )
         return timm.create_model(spec, num_classes=0, in_chans=in_channels, drop_path_rate=drop_path)
-    depths, dims = _check_sizes(spec)
+    depths, dims = check_sizes(spec, {})
     return ConvNeXt(
         in_chans=in_channels,
         num_classes=0,
@@ -89,13 +140,22 @@ def encoder_names() -> list[str]:
     return [str(name) for name in timm.list_models("convnextv2_*")]
 
 
-def _check_sizes(spec: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def check_sizes(spec: Any, known: Mapping[str, Sizes], stages: int = STAGES) -> Sizes:
+    """Return blocks and channels per stage of an encoder given by name or as depths and dims.
+
+    Raises:
+        ModelError: If the name is not among ``known``, or the numbers are impossible.
+    """
+    if isinstance(spec, str):
+        if spec not in known:
+            raise ModelError(f"Encoder {spec!r} is unknown.", f"Known are {', '.join(known)}; or give depths and dims.")
+        return known[spec]
     if not isinstance(spec, Mapping) or set(spec) != {"depths", "dims"}:
         raise ModelError(f"An encoder is a timm name or {{'depths': […], 'dims': […]}}, found {spec!r}.")
     sizes: list[tuple[int, ...]] = []
     for key, largest in (("depths", 256), ("dims", 65536)):
         values = spec[key]
-        if not isinstance(values, list | tuple) or len(values) != STAGES:
-            raise ModelError(f"Encoder {key} must be {STAGES} numbers, found {values!r}.")
+        if not isinstance(values, list | tuple) or len(values) != stages:
+            raise ModelError(f"Encoder {key} must be {stages} numbers, found {values!r}.")
         sizes.append(tuple(check_count(f"Encoder {key}", value, largest) for value in values))
     return sizes[0], sizes[1]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from geoasanet.errors import ModelError
+from geoasanet.models.blocks import init_kaiming
 
 
 class LocalBatchNorm2d(nn.BatchNorm2d):
@@ -117,12 +118,3 @@ class SumFusion(nn.Module):
     def forward(self, rgb_BCHW: Tensor, sar_BCHW: Tensor) -> Tensor:
         """Return the sum."""
         return rgb_BCHW + sar_BCHW
-
-
-def init_kaiming(module: nn.Module) -> None:
-    """Draw every convolution below ``module`` from a normal of variance 2 / fan-out and zero its bias."""
-    for child in module.modules():
-        if isinstance(child, nn.Conv2d):
-            nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")
-            if child.bias is not None:
-                nn.init.zeros_(child.bias)

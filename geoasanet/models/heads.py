@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from geoasanet.models.fusion import init_kaiming
+from geoasanet.models.blocks import init_kaiming
 
 
 class UPerHead(nn.Module):

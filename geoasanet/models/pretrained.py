@@ -1,6 +1,6 @@
-"""ImageNet weights for ConvNeXt-V2 encoders, from a local file or timm's hub.
+"""ImageNet weights for encoders, from a local file or the Hugging Face hub.
 
-The published weights are CC BY-NC 4.0 (see :mod:`geoasanet.models.asanet`).
+Under which licence they are published stands with each network and encoder.
 """
 
 from __future__ import annotations
@@ -12,64 +12,75 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from geoasanet.errors import CheckpointError, ModelError
-from geoasanet.models.encoders import ConvNeXtEncoder, EncoderSpec, build_trunk
+from geoasanet.errors import CheckpointError
+from geoasanet.models.encoders import Encoder, EncoderSpec, Weights
 from geoasanet.models.pickles import read_tensor_file
 
 HUB = "imagenet"
-PREFERRED_TAGS = ("fcmae_ft_in22k_in1k_384", "fcmae_ft_in22k_in1k", "fcmae_ft_in1k")
-"""timm's tags of the weights, best first; the first are those that the original recipe starts from."""
-
-Weights = dict[str, Tensor]
 
 
-def load_encoder_weights(encoders: Sequence[ConvNeXtEncoder], spec: EncoderSpec, source: str | Path) -> None:
-    """Fill every encoder with the same ImageNet weights, stems adapted to its number of bands.
+def load_encoder_weights(encoders: Sequence[Encoder], spec: EncoderSpec, source: str | Path) -> None:
+    """Fill every encoder with the same ImageNet weights, first convolutions adapted to the number of bands.
 
-    A stem for other than three bands takes the mean of the three, scaled so that a grey image replicated to three
-    bands gives the same response. The norms after stages 0 to 2 are not in such files and keep their values.
+    One for other than three bands takes the mean of the three, scaled so that a grey image replicated to three bands
+    gives the same response. What such files never hold keeps its values: counters of batch norms, and what the
+    encoder says.
 
     Args:
-        encoders: What to fill.
+        encoders: What to fill; all of one kind and size.
         spec: Their size.
-        source: ``"imagenet"`` for timm's hub, else a ``.safetensors`` or ``.pth`` file in timm's or Meta's layout.
+        source: ``"imagenet"`` for the hub, else a ``.safetensors`` or ``.pth`` file in the publisher's layout.
 
     Raises:
         CheckpointError: If the file or the hub is out of reach, unreadable, or holds another size.
         ModelError: If the hub knows no weights for this size.
     """
-    weights = _from_file(_fetch(spec) if str(source) == HUB else Path(source), spec)
+    path = _fetch(encoders[0].repository(spec)) if str(source) == HUB else Path(source)
+    weights = _read(path)
     for encoder in encoders:
-        own = encoder.state_dict()
-        found = {}
-        for key, tensor in weights.items():
-            name = key.replace("head.norm.", f"norms.{len(encoder.dims) - 1}.")
-            if name in own:
-                found[name] = _adapt_stem(tensor, own[name].shape[1]) if name == "stem.0.weight" else tensor
-        missing = [key for key in own if key not in found and not key.startswith("norms.")]
-        wrong = [key for key, tensor in found.items() if tensor.shape != own[key].shape]
-        if missing or wrong:
-            first = (missing or wrong)[0]
-            what = f"no {first}" if missing else f"{first} of shape {tuple(found[first].shape)}"
-            raise CheckpointError(
-                f"Encoder weights {source} do not fit encoder {spec}: they have {what}.",
-                "Give the weights of the same ConvNeXt-V2 size.",
-            )
-        encoder.load_state_dict(found, strict=False)
+        try:
+            found = encoder.translate(weights)
+        except (KeyError, RuntimeError) as error:
+            raise _misfit(source, spec, str(error)) from error
+        _fill(encoder, found, spec, source)
 
 
-def _fetch(spec: EncoderSpec) -> Path:
-    """Return the local copy of a named encoder's published weights."""
-    import timm
+def _fill(encoder: Encoder, found: Weights, spec: EncoderSpec, source: str | Path) -> None:
+    own = encoder.state_dict()
+    found = {name: tensor for name, tensor in found.items() if name in own}
+    for name, tensor in found.items():
+        if name == encoder.first_conv and tensor.ndim == 4:
+            found[name] = _adapt_bands(tensor, own[name].shape[1])
+        elif _without_ones(tensor) == _without_ones(own[name]):
+            # Files keep 1x1 convolutions as matrices or as convolutions, whichever their writer used.
+            found[name] = tensor.reshape(own[name].shape)
+    missing = [name for name in own if name not in found and not _may_lack(encoder, name)]
+    wrong = [name for name, tensor in found.items() if tensor.shape != own[name].shape]
+    if missing:
+        raise _misfit(source, spec, f"they have no {missing[0]}")
+    if wrong:
+        raise _misfit(source, spec, f"they have {wrong[0]} of shape {tuple(found[wrong[0]].shape)}")
+    encoder.load_state_dict(found, strict=False)
+
+
+def _may_lack(encoder: Encoder, name: str) -> bool:
+    return name.startswith(encoder.may_lack) or name.endswith("num_batches_tracked")
+
+
+def _without_ones(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(side for side in tensor.shape if side != 1)
+
+
+def _misfit(source: str | Path, spec: EncoderSpec, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"Encoder weights {source} do not fit encoder {spec}: {reason}.", "Give the weights of the same encoder."
+    )
+
+
+def _fetch(repository: str) -> Path:
+    """Return the local copy of published weights."""
     from huggingface_hub import hf_hub_download
 
-    if not isinstance(spec, str):
-        raise ModelError("ImageNet weights exist for encoders that timm knows by name only.", "Give a file.")
-    published = timm.list_models(f"{spec}.*", pretrained=True)
-    names = [f"{spec}.{tag}" for tag in PREFERRED_TAGS if f"{spec}.{tag}" in published]
-    if not names:
-        raise ModelError(f"There are no ImageNet weights for encoder {spec!r}.", "Give a file.")
-    repository = f"timm/{names[0]}"
     try:
         return Path(hf_hub_download(repository, "model.safetensors"))
     except (OSError, RuntimeError, ValueError) as error:
@@ -78,26 +89,6 @@ def _fetch(spec: EncoderSpec) -> Path:
             f"ImageNet weights {repository} cannot be fetched from the Hugging Face hub ({reason}).",
             "Fetch its model.safetensors elsewhere and give that path as encoder_weights.",
         ) from error
-
-
-def _from_file(path: Path, spec: EncoderSpec) -> Weights:
-    from timm.models.convnext import checkpoint_filter_fn
-
-    state = _read(path)
-    trunk = build_trunk(spec, 3)
-    try:
-        weights: Weights = checkpoint_filter_fn(state, trunk)
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"Encoder weights {path} do not fit encoder {spec} ({error}).",
-            "Give the weights of the same ConvNeXt-V2 size.",
-        ) from error
-    own = trunk.state_dict()
-    # Files keep 1x1 convolutions as matrices or as convolutions, whichever their writer used.
-    return {
-        key: tensor.reshape(own[key].shape) if key in own and tensor.numel() == own[key].numel() else tensor
-        for key, tensor in weights.items()
-    }
 
 
 def _read(path: Path) -> Weights:
@@ -118,7 +109,7 @@ def _read(path: Path) -> Weights:
     return file.tensors(state)
 
 
-def _adapt_stem(weight_OIhw: Tensor, in_channels: int) -> Tensor:
+def _adapt_bands(weight_OIhw: Tensor, in_channels: int) -> Tensor:
     if weight_OIhw.shape[1] == in_channels:
         return weight_OIhw
     total_O1hw = weight_OIhw.sum(1, keepdim=True)
