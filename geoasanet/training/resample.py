@@ -122,11 +122,12 @@ def _bilinear(
     first, last = min(col0[0], col0[-1]), max(col1[0], col1[-1])
     blended = np.empty(pixels.shape[2], np.float32)
     for b in range(pixels.shape[0]):
+        m, g, o = mean[b], gain[b], offset[b]  # once for all rows: the compiler must reread what an array holds
         for r in range(row0.size):
             above, below, share = pixels[b, row0[r]], pixels[b, row1[r]], row_share[r]
             for k in range(first, last + 1):
                 upper, lower = np.float32(above[k]), np.float32(below[k])
-                blended[k] = (upper + share * (lower - upper) - mean[b]) * gain[b] + offset[b]
+                blended[k] = (upper + share * (lower - upper) - m) * g + o
             target = out[b, r]
             for c in range(col0.size):
                 left, right = blended[col0[c]], blended[col1[c]]
@@ -168,14 +169,15 @@ def _bilinear_valid(
             seen[r, c] = total > zero
             inverse[c] = one / total if total > zero else zero
         for b in range(pixels.shape[0]):
-            above, below = pixels[b, row0[r]], pixels[b, row1[r]]
+            m, g, o = mean[b], gain[b], offset[b]
+            above, below, target = pixels[b, row0[r]], pixels[b, row1[r]], out[b, r]
             for k in range(first, last + 1):
-                upper = (np.float32(above[k]) - mean[b]) * (one - share) if above_valid[k] else zero
-                lower = (np.float32(below[k]) - mean[b]) * share if below_valid[k] else zero
+                upper = (np.float32(above[k]) - m) * (one - share) if above_valid[k] else zero
+                lower = (np.float32(below[k]) - m) * share if below_valid[k] else zero
                 blended[k] = upper + lower
             for c in range(col0.size):
                 value = (one - col_share[c]) * blended[col0[c]] + col_share[c] * blended[col1[c]]
-                out[b, r, c] = value * inverse[c] * gain[b] + offset[b] if seen[r, c] else zero
+                target[c] = value * inverse[c] * g + o if inverse[c] > zero else zero
 
 
 @kernel
