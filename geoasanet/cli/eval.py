@@ -1,4 +1,4 @@
-"""``geoasanet eval``: accuracy of a map."""
+"""``geoasanet eval``: accuracy of a checkpoint on tiles, or of a map."""
 
 from __future__ import annotations
 
@@ -11,17 +11,31 @@ from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
 
 if TYPE_CHECKING:
-    from geoasanet.tools.evaluate import EvaluateResult
+    from geoasanet.tools.evaluate_result import DatasetEvaluation, EvaluateResult, MapEvaluation
+    from geoasanet.tools.sample import SampleAccuracy
 
 
 @click.command("eval")
-@click.option("--map", "map_path", metavar="MAP", help="Class map to judge: a raster of class ids.")
+@click.option("-c", "--checkpoint", help="File, run folder or packaged name.  [default: runs/latest, else s1s2-10m]")
+@click.option("--data", metavar="DATASET", help="Dataset folder.  [default: tiles]")
+@click.option("--split", type=click.Choice(["val", "test", "train"]), help="Whose tiles to look at.  [default: val]")
+@click.option("--tta", is_flag=True, help="Average over the eight symmetries of the square.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--batch-size", type=options.AutoInteger(), default="auto", show_default=True, help="Tiles at a time.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Arithmetic of the network.",
+)
+@click.option("--map", metavar="MAP", help="Judge a finished map instead: a raster of class ids.")
 @click.option(
     "--labels",
     metavar="LABELS",
-    help="The truth: a raster on any grid, polygons or points in any CRS.",
+    help="The truth for the map: a raster on any grid, polygons or points in any CRS.",
 )
-@click.option("--class-field", metavar="NAME", help="Field with class ids or names. [default: class_name or class_id]")
+@click.option("--class-field", metavar="NAME", help="Field with class ids or names.  [default: class_name or class_id]")
 @click.option(
     "--strata",
     metavar="SIZES.csv",
@@ -30,43 +44,50 @@ if TYPE_CHECKING:
 @click.option(
     "--confidence-level",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.95,
-    show_default=True,
     metavar="P",
-    help="Confidence level of the intervals.",
+    help="Confidence level of the intervals.  [default: 0.95]",
 )
 @click.option("--report", metavar="REPORT.html", help="Write tables, charts and pictures to one HTML file.")
 @options.overwrite
 @options.json_output
 @with_console
-def command(console: Console, *, map_path: str | None, labels: str | None, **arguments: Any) -> None:
-    """Say how good a finished map is.
+def command(console: Console, **arguments: Any) -> None:
+    """Say how good a checkpoint is on labelled tiles, or how good a finished map is.
 
-    Against a raster or polygons every pixel counts that has both a label and a class. Points are taken for a sample:
-    beside the plain counts, accuracy and areas of the whole map are estimated with confidence intervals (Olofsson et
-    al. 2014). Classes are matched by name where both sides have names, else by id. Areas are true ground areas.
+    A checkpoint is run over the tiles of a split that was held back (val, or test); every labelled pixel with data of
+    both sensors counts once. The report shows the best and worst tiles.
+
+    With --map, the map is compared with labels: against a raster or polygons every pixel counts that has both a label
+    and a class. Points are taken for a sample: beside the plain counts, accuracy and areas of the whole map are
+    estimated with confidence intervals (Olofsson et al. 2014). Areas are true ground areas.
+
+    Classes are matched by name where both sides have names, else by id.
+
+    \b
+    geoasanet eval
+    geoasanet eval -c asanet.safetensors --data tiles --split test --report report.html
+    geoasanet eval --map scene_rgb_landcover.tif --labels points.gpkg
     """
-    missing = [name for name, value in (("--map", map_path), ("--labels", labels)) if value is None]
-    if missing:
-        verb = "is" if len(missing) == 1 else "are"
-        raise click.UsageError(f"{' and '.join(missing)} {verb} needed: geoasanet eval --map MAP --labels LABELS")
-    from geoasanet.tools.evaluate import evaluate
+    from geoasanet.errors import ConfigError
+    from geoasanet.tools.evaluate import evaluate, half_of
 
-    assert map_path is not None and labels is not None
-    result = evaluate(map=map_path, labels=labels, progress=console.progress, **arguments)
+    try:
+        half_of(arguments)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    result = evaluate(**arguments, progress=console.progress)
     console.warn(result.warnings)
     console.report(result.to_dict(), _lines(result))
 
 
 def _lines(result: EvaluateResult) -> list[str]:
+    from geoasanet.tools.evaluate_result import DatasetEvaluation, MapEvaluation
+
     metrics, counts = result.metrics, result.counts
-    unit = "points" if result.kind == "points" else "pixels"
-    rest = [f"{counts.unlabelled} unlabelled", f"{counts.unmapped} where the map has no class"]
-    rest += [f"{counts.outside} beyond the map"] if counts.outside else []
     names = result.classes.names
-    wide = max(len(name) for name in names)
+    wide = max(len("class"), *(len(name) for name in names))
     lines = [
-        f"{result.map} against {result.labels}: {counts.compared} {unit} compared ({', '.join(rest)})",
+        f"{result.title}: {counts.compared:,} {result.unit} compared ({counts.left_out})",
         f"  overall accuracy {metrics.accuracy:.4f}   mIoU {_number(metrics.mean_iou)}   "
         f"mean F1 {_number(metrics.mean_f1)}   kappa {_number(metrics.kappa)}",
         f"  {'class':<{wide}}     IoU  precision  recall      F1",
@@ -75,22 +96,30 @@ def _lines(result: EvaluateResult) -> list[str]:
         values = (metrics.iou[i], metrics.precision[i], metrics.recall[i], metrics.f1[i])
         iou, precision, recall, f1 = (_number(v) for v in values)
         lines.append(f"  {name:<{wide}}  {iou:>6}     {precision:>6}  {recall:>6}  {f1:>6}")
-    lines += [f"  confusion matrix, {unit} (rows truth, columns map)"]
+    lines += [f"  confusion matrix, {result.unit} (rows truth, columns {result.judged})"]
     numbers = max(len(str(int(metrics.matrix.max()))), 4)
     lines += [
         f"  {name:<{wide}}  " + "  ".join(f"{v:>{numbers}}" for v in row)
         for name, row in zip(names, metrics.matrix.tolist(), strict=True)
     ]
-    if result.sample is not None:
-        lines += _estimates(result, wide)
+    if isinstance(result, DatasetEvaluation):
+        lines += _extremes(result)
+    elif isinstance(result, MapEvaluation) and result.sample is not None:
+        lines += _estimates(result, result.sample, wide)
     if result.report is not None:
         lines.append(f"Report: {result.report}")
     return lines
 
 
-def _estimates(result: EvaluateResult, wide: int) -> list[str]:
-    sample = result.sample
-    assert sample is not None
+def _extremes(result: DatasetEvaluation) -> list[str]:
+    return [
+        f"{title} by their own overall accuracy: " + ", ".join(f"{score.name} {score.accuracy:.4f}" for score in scores)
+        for title, scores in (("Worst tiles", result.worst), ("Best tiles", result.best))
+        if scores
+    ]
+
+
+def _estimates(result: MapEvaluation, sample: SampleAccuracy, wide: int) -> list[str]:
     found, (unit, size) = sample.estimates, result.area_unit
     mapped, area = f"mapped {unit}", f"area {unit}"
     lines = [

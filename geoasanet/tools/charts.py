@@ -42,7 +42,7 @@ def bars(
         values: For each class one value per bar; NaN leaves it out.
         labels: What the bars of a group are.
     """
-    thick, gap = 11, 16
+    thick, gap = 13, 15
     group = thick * len(labels) + gap
     height = group * len(names) + 26
     parts = [_axis(height, [(f"{v / 5:.1f}", v / 5) for v in range(6)])]

@@ -1,125 +1,89 @@
-"""Accuracy of a finished map against labels: a raster, polygons, or a sample of points."""
+"""``geoasanet eval``: the accuracy of a finished map, or of a checkpoint on the tiles of a dataset."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
-from geoasanet.classes import NODATA, ClassSchema
-from geoasanet.design import normal_quantile
-from geoasanet.errors import ConfigError, LabelError, NoOverlapError
-from geoasanet.files import check_output
-from geoasanet.metrics import Metrics, confusion
+from geoasanet.errors import ConfigError
 from geoasanet.progress import Progress, silent
-from geoasanet.raster.crosswalk import MapClasses
-from geoasanet.raster.features import LabelFeatures, is_vector, read_features
-from geoasanet.raster.polygons.legend import legend_of
-from geoasanet.raster.polygons.source import MapReader
-from geoasanet.raster.reference import PolygonLabels, RasterLabels, Reference
-from geoasanet.raster.tally import Tally, tally
-from geoasanet.tools.sample import SampleAccuracy, assess, read_sizes
+from geoasanet.tools.evaluate_result import Counts, DatasetEvaluation, EvaluateResult, MapEvaluation
+
+if TYPE_CHECKING:
+    from geoasanet.device import Precision
+    from geoasanet.models.checkpoint import Checkpoint
+
+__all__ = ["Counts", "DatasetEvaluation", "EvaluateResult", "MapEvaluation", "evaluate", "half_of"]
+
+PathLike = str | os.PathLike[str]
+
+_NEEDED = ("map", "labels")
+_OF_MAPS = (*_NEEDED, "class_field", "strata", "confidence_level")
+_OF_DATASETS = ("checkpoint", "data", "split", "tta", "device", "batch_size", "precision")
+_UNSAID = (None, False, "auto")
+"""Values that say no more than leaving an argument out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many pixels, or points, could be compared."""
-
-    compared: int
-    """With a label and a map class."""
-    unlabelled: int
-    """Without a label: pixels with a map class, or points without a class of their own."""
-    unmapped: int
-    """With a label where the map has no class."""
-    outside: int = 0
-    """Points with a label beyond the map."""
-
-    def to_dict(self) -> dict[str, int]:
-        """Return plain values for JSON."""
-        return {
-            "compared": self.compared,
-            "unlabelled": self.unlabelled,
-            "unmapped": self.unmapped,
-            "outside": self.outside,
-        }
+@overload
+def evaluate(
+    *,
+    map: PathLike,
+    labels: PathLike,
+    class_field: str | None = None,
+    strata: PathLike | None = None,
+    confidence_level: float | None = None,
+    report: PathLike | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> MapEvaluation: ...
 
 
-@dataclass(frozen=True)
-class EvaluateResult:
-    """What :func:`evaluate` found."""
-
-    map: str
-    """The map."""
-    labels: str
-    """What it was compared with."""
-    kind: str
-    """What the labels are: "raster", "polygons" or "points"."""
-    classes: ClassSchema
-    """The map's classes; named by the labels where the map has no names."""
-    counts: Counts
-    """Pixels, or points, that were compared or could not be."""
-    metrics: Metrics
-    """Accuracy over what was compared, each pixel or point counting once; rows of the matrix are truth."""
-    class_area_m2: dict[str, float]
-    """True ground area of what is mapped as each class, in m²."""
-    sample: SampleAccuracy | None
-    """Estimates for the whole map, where the labels are points."""
-    report: Path | None
-    """The HTML report, where one was asked for."""
-    provenance: dict[str, str]
-    """What the map says about how it was made, such as the checkpoint."""
-    seconds: float
-    """Wall time."""
-    warnings: tuple[str, ...]
-    """What the user should know."""
-
-    @property
-    def area_unit(self) -> tuple[str, float]:
-        """Unit in which areas of this map read well, and its square metres: hectares below 10 km²."""
-        return ("km²", 1e6) if sum(self.class_area_m2.values()) >= 1e7 else ("ha", 1e4)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as plain values for JSON; what is not defined is None."""
-        return {
-            "map": self.map,
-            "labels": self.labels,
-            "kind": self.kind,
-            "counts": self.counts.to_dict(),
-            "metrics": self.metrics.to_dict(self.classes.names),
-            "class_area_m2": self.class_area_m2,
-            "sample": None if self.sample is None else self.sample.to_dict(self.classes.names),
-            "class_schema": self.classes.to_dict(),
-            "report": None if self.report is None else str(self.report),
-            "provenance": self.provenance,
-            "seconds": round(self.seconds, 3),
-            "warnings": list(self.warnings),
-        }
+@overload
+def evaluate(
+    *,
+    checkpoint: PathLike | Checkpoint | None = None,
+    data: PathLike | None = None,
+    split: str | None = None,
+    tta: bool = False,
+    device: str = "auto",
+    batch_size: int | Literal["auto"] = "auto",
+    precision: Precision = "auto",
+    report: PathLike | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> DatasetEvaluation: ...
 
 
 def evaluate(
     *,
-    map: str | os.PathLike[str],
-    labels: str | os.PathLike[str],
+    map: PathLike | None = None,
+    labels: PathLike | None = None,
     class_field: str | None = None,
-    strata: str | os.PathLike[str] | None = None,
-    confidence_level: float = 0.95,
-    report: str | os.PathLike[str] | None = None,
+    strata: PathLike | None = None,
+    confidence_level: float | None = None,
+    checkpoint: PathLike | Checkpoint | None = None,
+    data: PathLike | None = None,
+    split: str | None = None,
+    tta: bool = False,
+    device: str = "auto",
+    batch_size: int | Literal["auto"] = "auto",
+    precision: Precision = "auto",
+    report: PathLike | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> EvaluateResult:
-    """Compare a finished map with labels.
+    """Compare a checkpoint's predictions, or a finished map, with labels.
 
-    Labels that are a raster or polygons are compared pixel by pixel. Points are taken for a probability sample:
-    beside the plain counts, accuracy and areas of the whole map are estimated with confidence intervals, after Olofsson
-    et al. (2014) as if they had been drawn at random within each class of the map (which also holds for points drawn at
-    random over the whole map), or after Stehman (2014) from strata of their own where ``strata`` gives their sizes.
+    Without ``map`` and ``labels``, a checkpoint is run over the tiles of a dataset's split. The network sees each tile
+    as a whole, normalised with the checkpoint's own statistics; pixels without data of both sensors or without a label
+    do not count, every other one counts once. Classes are matched by name, in any order.
+
+    With them, the map is compared with the labels. Those that are a raster or polygons are compared pixel by pixel.
+    Points are taken for a probability sample: beside the plain counts, accuracy and areas of the whole map are
+    estimated with confidence intervals, after Olofsson et al. (2014) as if they had been drawn at random within each
+    class of the map (which also holds for points drawn at random over the whole map), or after Stehman (2014) from
+    strata of their own where ``strata`` gives their sizes.
 
     Args:
         map: The map: one band of integers below 255, with CRS and geotransform.
@@ -127,152 +91,88 @@ def evaluate(
             (first layer). Classes are matched by name where both sides have names, else by id.
         class_field: Field of a vector file with class ids or names. Default: ``class_name`` or ``class_id``.
         strata: CSV file with columns ``stratum`` and ``size``, for points with a field ``stratum``.
-        confidence_level: Of the intervals, between 0 and 1.
+        confidence_level: Of the intervals, between 0 and 1; 0.95 if None.
+        checkpoint: File, run folder, packaged name, or a loaded checkpoint. None takes
+            ``runs/latest/best.safetensors``, else the packaged ``s1s2-10m``.
+        data: Dataset folder; ``tiles`` if None.
+        split: "val", "test" or "train"; "val" if None.
+        tta: Average over the eight symmetries of the square (eight times the work).
+        device: "auto", "cpu", "cuda", "cuda:1", …
+        batch_size: Tiles at a time, or "auto".
+        precision: "auto", "fp32", "bf16" or "fp16".
         report: HTML file to write.
         overwrite: Replace an existing report.
         progress: Told how far the work is.
 
     Returns:
-        What was found.
+        What was found: a :class:`MapEvaluation` or a :class:`DatasetEvaluation`.
 
     Raises:
-        ConfigError: If an option is impossible or does not fit the labels.
+        ConfigError: If an option is impossible, does not fit the labels, or belongs to the other kind of evaluation.
         SceneError: If a raster cannot be read.
         GridError: If the map or a label raster lacks a CRS.
-        BandError: If a raster is no class map.
+        BandError: If a raster is no class map, or tiles are not in the checkpoint's value scale.
         VectorError: If a vector file cannot be read or holds neither points nor polygons.
         LabelError: If classes do not match, or nothing is comparable.
         NoOverlapError: If labels and map do not share any ground.
+        ManifestError: If the dataset is incomplete, or the split missing or empty.
+        CheckpointError: If the checkpoint is absent or unusable, or has other classes or bands than the dataset.
+        DeviceError: If the device is absent or cannot hold the work.
         OutputExistsError: If the report exists and ``overwrite`` is false.
         OutputError: If the report cannot be written.
     """
-    began = time.perf_counter()
-    map_path, label_path = os.fspath(map), os.fspath(labels)
-    target = None if report is None else Path(report)
-    vector = is_vector(label_path)
-    normal_quantile(confidence_level)
-    if class_field is not None and not vector:
-        raise ConfigError(f"--class-field is for vector labels, but {label_path} is a raster.", "Leave it out.")
-    sizes = None if strata is None else read_sizes(strata)
-    if target is not None:
-        check_output(target, overwrite=overwrite, inputs=(map_path, label_path))
+    given = dict(locals())
+    shared: dict[str, Any] = {"report": report, "overwrite": overwrite, "progress": progress}
+    if half_of(given) == "map":
+        from geoasanet.tools.evaluate_map import evaluate_map
 
-    with contextlib.closing(MapReader(map_path, 1)) as reader:
-        classes = MapClasses.of(reader.dataset, map_path)
-        features = read_features(label_path, reader.grid, classes, class_field) if vector else None
-        points = features if features is not None and features.points else None
-        if sizes is not None and points is None:
-            raise ConfigError(f"--strata is for a sample of points, but {label_path} holds none.", "Leave it out.")
-        with _pixel_labels(label_path, features, reader, classes) as reference:
-            found = tally(reader, reference, points, progress=progress)
-            names = reference.names if isinstance(reference, RasterLabels) else {}
-        names = features.names if features is not None else names
-        schema = _schema(reader.dataset, classes, found, points, names)
-        provenance = _provenance(reader.dataset)
-
-    warnings = list(features.remarks) if features is not None else []
-    if found.planar:
-        warnings.append("The CRS has no ellipsoid to measure on here: areas are those of its plane.")
-    size = len(schema)
-    if points is None:
-        kind = "raster" if features is None else "polygons"
-        counts = _pixel_counts(found.joint)
-        matrix = found.joint[:size, :size]
-    else:
-        kind = "points"
-        counts, matrix = _point_counts(points, found, size, map_path)
-    if not counts.compared:
-        raise LabelError(
-            f"No {'point' if points else 'pixel'} has both a label in {label_path} and a class in {map_path}.",
-            "Check that labels and map show the same place.",
+        assert map is not None and labels is not None
+        level = 0.95 if confidence_level is None else confidence_level
+        return evaluate_map(
+            map=map, labels=labels, class_field=class_field, strata=strata, confidence_level=level, **shared
         )
-    sample = None
-    if points is not None:
-        areas = found.area_m2[:size]
-        sample = assess(points, found.at_points, areas, schema.names, sizes=sizes, level=confidence_level)
-        warnings += sample.notes
-    result = EvaluateResult(
-        map_path,
-        label_path,
-        kind,
-        schema,
-        counts,
-        Metrics.from_matrix(matrix),
-        {name: float(found.area_m2[i]) for i, name in enumerate(schema.names)},
-        sample,
-        target,
-        provenance,
-        time.perf_counter() - began,
-        tuple(warnings),
-    )
-    if target is not None:
-        from geoasanet.tools.report import write_report
+    from geoasanet.tools.evaluate_dataset import evaluate_dataset
 
-        write_report(result, found, points, target)
-    return result
-
-
-@contextlib.contextmanager
-def _pixel_labels(
-    path: str, features: LabelFeatures | None, reader: MapReader, classes: MapClasses
-) -> Iterator[Reference | None]:
-    """Give the labels of each pixel, None where there are points only."""
-    if features is None:
-        reference: Reference = RasterLabels(path, reader.grid, classes)
-    elif features.points:
-        yield None
-        return
-    else:
-        reference = PolygonLabels(features, reader.grid, reader.path)
-    with contextlib.closing(reference):
-        yield reference
-
-
-def _schema(
-    dataset: Any, classes: MapClasses, found: Tally, points: LabelFeatures | None, names: dict[int, str]
-) -> ClassSchema:
-    """Return the map's classes, with all ids that occur; names from the labels where the map has none."""
-    present = {int(i) for i in np.flatnonzero(found.area_m2[:NODATA])}
-    present |= {int(i) for i in np.flatnonzero(found.joint[:NODATA].sum(axis=1))}
-    if points is not None:
-        present |= {int(i) for i in np.unique(points.ids) if i != NODATA}
-    schema = legend_of(dataset, present)
-    if classes.named or not names:
-        return schema
-    renamed = [names.get(i, name) for i, name in enumerate(schema.names)]
-    return schema if len(set(renamed)) < len(renamed) else ClassSchema(tuple(renamed), schema.colors)
-
-
-def _pixel_counts(joint: NDArray[np.int64]) -> Counts:
-    return Counts(
-        int(joint[:NODATA, :NODATA].sum()), int(joint[NODATA, :NODATA].sum()), int(joint[:NODATA, NODATA].sum())
+    chosen = {name: given[name] for name in ("data", "split") if given[name] is not None}
+    return evaluate_dataset(
+        checkpoint=checkpoint,
+        tta=tta,
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+        **chosen,
+        **shared,
     )
 
 
-def _point_counts(
-    points: LabelFeatures, found: Tally, num_classes: int, map_path: str
-) -> tuple[Counts, NDArray[np.int64]]:
-    """Return how many points can be compared, and their confusion matrix."""
-    if not found.inside.any():
-        raise NoOverlapError(
-            f"None of the {len(points.ids)} points of {points.path} lies on the map {map_path}.",
-            "Check that both show the same place and that each has its own CRS assigned.",
+def half_of(arguments: Mapping[str, Any]) -> Literal["map", "dataset"]:
+    """Return which kind of evaluation the arguments of :func:`evaluate` ask for.
+
+    Raises:
+        ConfigError: If one of ``map`` and ``labels`` is missing, or arguments of both kinds are given.
+    """
+    said = [name for name in (*_OF_MAPS, *_OF_DATASETS) if not _unsaid(arguments.get(name))]
+    of_maps = [name for name in said if name in _OF_MAPS]
+    if not of_maps:
+        return "dataset"
+    of_datasets = [name for name in said if name in _OF_DATASETS]
+    if of_datasets:
+        raise ConfigError(
+            f"{_options(of_maps)} belong{'s' * (len(of_maps) == 1)} to the evaluation of a map, "
+            f"{_options(of_datasets)} to that of a checkpoint on a dataset.",
+            "Evaluate one at a time: geoasanet eval --map MAP --labels LABELS, or geoasanet eval -c CHECKPOINT --data "
+            "DATASET",
         )
-    labelled = points.ids != NODATA
-    mapped = found.at_points != NODATA
-    counts = Counts(
-        int((labelled & mapped).sum()),
-        int((~labelled).sum()),
-        int((labelled & found.inside & ~mapped).sum()),
-        int((labelled & ~found.inside).sum()),
-    )
-    return counts, confusion(points.ids, found.at_points, num_classes, NODATA, unmapped=NODATA)
+    missing = [name for name in _NEEDED if name not in of_maps]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise ConfigError(f"{_options(missing)} {verb} needed: geoasanet eval --map MAP --labels LABELS")
+    return "map"
 
 
-def _provenance(dataset: Any) -> dict[str, str]:
-    """Return what the map's tags say about its making, but for the class schema."""
-    return {
-        key.removeprefix("GEOASANET_").lower(): str(value)
-        for key, value in sorted(dataset.tags().items())
-        if key.startswith("GEOASANET_") and key != "GEOASANET_CLASSES"
-    }
+def _unsaid(value: Any) -> bool:
+    return any(value is nothing or (isinstance(value, str) and value == nothing) for nothing in _UNSAID)
+
+
+def _options(names: list[str]) -> str:
+    return " and ".join(f"--{name.replace('_', '-')}" for name in names)

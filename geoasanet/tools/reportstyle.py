@@ -41,6 +41,12 @@ figure{margin:8px 0;flex:1 1 260px;min-width:0}
 figure svg{width:100%;height:auto;display:block;border:1px solid var(--line);border-radius:4px}
 figure image{image-rendering:auto}
 figcaption{color:var(--soft);font-size:13px;margin-top:4px}
+.strip{flex-wrap:nowrap;gap:8px;margin-bottom:14px}
+.strip figure{flex:1 1 0;margin:2px 0}
+.strip image{image-rendering:pixelated}
+h3{font-size:15px;font-weight:600;margin:14px 0 0;overflow-wrap:anywhere}
+h3+.note{margin:0 0 4px}
+.scale .swatch{margin:0;border-radius:0;border-width:1px 0}
 .legend{display:flex;flex-wrap:wrap;gap:4px 18px}
 .chart{width:100%;max-width:820px;height:auto;display:block;margin:8px 0}
 .chart text{font-size:12.5px;fill:var(--ink)}

@@ -83,12 +83,20 @@ def test_command_reports_in_words_and_json(make_map: MakeMap, make_vector: MakeV
     assert document["metrics"]["miou"] > 0.9
 
 
-@pytest.mark.parametrize("arguments", [[], ["--map", "m.tif"], ["--labels", "l.tif"], ["--confidence-level", "2"]])
-def test_both_files_are_needed(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--map", "m.tif"], "--labels is needed: geoasanet eval --map MAP --labels LABELS"),
+        (["--labels", "l.tif"], "--map is needed: geoasanet eval --map MAP --labels LABELS"),
+        (["--map", "m.tif", "--labels", "l.tif", "--tta"], "--tta to that of a checkpoint"),
+        (["--confidence-level", "2"], "Invalid value for '--confidence-level'"),
+        (["--split", "dev"], "Invalid value for '--split'"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str) -> None:
     run = CliRunner().invoke(command, arguments)
     assert run.exit_code == 2
-    if "--confidence-level" not in arguments:
-        assert "needed: geoasanet eval --map MAP --labels LABELS" in run.stderr
+    assert message in " ".join(run.stderr.split())
 
 
 class TestReport:
