@@ -19,7 +19,7 @@ class InfoResult:
 
     path: str
     kind: str
-    """"raster", "map", "checkpoint" or "vector"."""
+    """"raster", "map", "checkpoint", "vector" or "dataset"."""
     facts: dict[str, Any]
     """JSON-serialisable description."""
     problems: tuple[str, ...]
@@ -42,7 +42,10 @@ class InfoResult:
 
 
 def info(path: str | os.PathLike[str]) -> InfoResult:
-    """Return what ``path`` (a raster, map, checkpoint or vector file) is, and whether it is fit for use.
+    """Return what ``path`` is, and whether it is fit for use.
+
+    Args:
+        path: A raster, map, checkpoint, vector file, dataset folder or run folder.
 
     Raises:
         GeoASANetError: If it does not exist or is none of these.
@@ -52,7 +55,7 @@ def info(path: str | os.PathLike[str]) -> InfoResult:
     if name in packaged or name.endswith((".safetensors", ".pth", ".pt")):
         return _checkpoint(packaged.get(name, Path(name)))
     if Path(name).is_dir():
-        raise SceneError(f"{name} is a folder.", "Give a raster, a map, a vector file or a checkpoint.")
+        return _folder(Path(name))
     if Path(name).suffix.lower() in _VECTORS:
         return _vector(Path(name))
     from geoasanet.raster.describe import describe_raster
@@ -78,6 +81,22 @@ def _checkpoint(path: Path) -> InfoResult:
     except GeoASANetError as error:
         problems.append(str(error))
     return InfoResult(str(path), "checkpoint", header.to_dict(), tuple(problems))
+
+
+def _folder(path: Path) -> InfoResult:
+    if (path / "best.safetensors").is_file():
+        return _checkpoint(path / "best.safetensors")
+    from geoasanet.raster.dataset import SPLITS
+
+    if not any((path / name).is_file() for name in ("dataset.yaml", *(f"{split}.txt" for split in SPLITS))):
+        raise SceneError(
+            f"{path} is a folder, but neither a dataset (dataset.yaml, train.txt) nor a run (best.safetensors).",
+            "Give one of these, a raster, a map, a vector file or a checkpoint.",
+        )
+    from geoasanet.tools.info_dataset import describe_dataset
+
+    facts, problems = describe_dataset(path)
+    return InfoResult(str(path), "dataset", facts, tuple(problems))
 
 
 def _vector(path: Path) -> InfoResult:
