@@ -25,6 +25,7 @@ from torch.nn.functional import pad
 from geoasanet.errors import ModelError
 from geoasanet.models.blocks import resize
 from geoasanet.models.fused_transformer import FusedTransformer
+from geoasanet.models.gates import GatedSum
 from geoasanet.models.hybrid import GROUPS, HybridEncoder
 from geoasanet.models.network import Network, check_count, check_fraction
 from geoasanet.models.pretrained import load_encoder_weights
@@ -85,7 +86,7 @@ class FTransUNet(Network):
         self.rgb_encoder = HybridEncoder(self.in_channels[0], width, units)
         self.sar_encoder = HybridEncoder(self.in_channels[1], width, units)
         dims = self.rgb_encoder.dims
-        self.fusion = nn.ModuleList(map(GatedSum, dims))
+        self.fusion = nn.ModuleList(GatedSum(dim, dim // 16) for dim in dims)
         self.transformer = FusedTransformer(dims[-1], hidden_channels, layers, heads, dropout)
         self.decoder = UNetDecoder(hidden_channels, dims[:STAGES], decoder_channels)
         self.classifier = nn.Conv2d(decoder_channels[-1], num_classes, 3, padding=1)
@@ -111,32 +112,6 @@ class FTransUNet(Network):
         maps[1] = pad(maps[1], (0, 1, 0, 1))
         result: Tensor = self.classifier(self.decoder(self.transformer(rgb, sar), maps[:STAGES]))
         return result
-
-
-class GatedSum(nn.Module):
-    """The sum of both maps, each weighed per channel (squeeze and excitation).
-
-    Args:
-        channels: Channels of both maps.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.rgb, self.sar = (
-            nn.Sequential(
-                nn.AdaptiveAvgPool2d(1),
-                nn.Conv2d(channels, channels // 16, 1),
-                nn.ReLU(inplace=True),
-                nn.Conv2d(channels // 16, channels, 1),
-                nn.Sigmoid(),
-            )
-            for _ in range(2)
-        )
-
-    def forward(self, rgb_BCHW: Tensor, sar_BCHW: Tensor) -> Tensor:
-        """Return the fused map (B, C, H, W)."""
-        fused: Tensor = rgb_BCHW * self.rgb(rgb_BCHW) + sar_BCHW * self.sar(sar_BCHW)
-        return fused
 
 
 class UNetDecoder(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from geoasanet.models.encoders import Encoder, Weights
 from geoasanet.models.renaming import rename
-from geoasanet.models.tokens import resample_positions, split_heads, to_map, to_tokens
+from geoasanet.models.tokens import perceptron, resample_positions, split_heads, to_map, to_tokens
 
 GRID = 16
 """Side of the grid of learned positions: a 256 px window at stride 16."""
@@ -129,18 +129,7 @@ class Stream(nn.Module):
         self.key = nn.Linear(channels, channels)
         self.value = nn.Linear(channels, channels)
         self.out = nn.Linear(channels, channels)
-        self.perceptron = nn.Sequential(
-            nn.LayerNorm(channels, eps=1e-6),
-            nn.Linear(channels, 4 * channels),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(4 * channels, channels),
-            nn.Dropout(dropout),
-        )
-        for layer in self.perceptron:
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.normal_(layer.bias, std=1e-6)
+        self.perceptron = perceptron(channels, dropout)
 
     def ask(self, x_BNC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value of the normed tokens, each (B, heads, N, C/heads)."""

@@ -1,4 +1,4 @@
-"""Maps as lists of tokens, one a pixel, and back.
+"""Maps as lists of tokens, one a pixel, and back; the perceptron of a transformer's layer.
 
 Letters in names: B batch, C channels, H and W height and width, N = H × W tokens, row by row.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 
@@ -38,3 +38,20 @@ def resample_positions(positions_1NC: Tensor, size: Sequence[int]) -> Tensor:
         return positions_1NC
     grid_1Chw = to_map(positions_1NC, (side, side))
     return to_tokens(interpolate(grid_1Chw, size=tuple(size), mode="bilinear", align_corners=True))
+
+
+def perceptron(channels: int, dropout: float) -> nn.Sequential:
+    """Return a norm and two linear layers, four times as wide in between, for tokens (B, N, C)."""
+    layers = nn.Sequential(
+        nn.LayerNorm(channels, eps=1e-6),
+        nn.Linear(channels, 4 * channels),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(4 * channels, channels),
+        nn.Dropout(dropout),
+    )
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.normal_(layer.bias, std=1e-6)
+    return layers
