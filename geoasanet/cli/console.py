@@ -37,7 +37,7 @@ class Console:
         self.verbose = verbose
         self.quiet = quiet
         self.as_json = as_json
-        self._bars = bars and not quiet and sys.stderr.isatty()
+        self.bars = bars and not quiet and sys.stderr.isatty()
         self._rich: RichProgress | None = None
         self._tasks: dict[str, Any] = {}
         self._started: dict[str, float] = {}
@@ -53,13 +53,13 @@ class Console:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        self.stop()
 
     def progress(self, task: str, done: float, total: float, unit: str = "") -> None:
         """Show how far a task is; see :class:`geoasanet.progress.Progress`."""
         if self.quiet:
             return
-        if self._bars:
+        if self.bars:
             self._draw(task, done, total, unit)
         else:
             self._line(task, done, total, unit)
@@ -67,7 +67,7 @@ class Console:
     def note(self, message: str) -> None:
         """Print a remark on stderr."""
         if not self.quiet:
-            self._stop()
+            self.stop()
             click.echo(message, err=True)
 
     def warn(self, messages: Sequence[str]) -> None:
@@ -77,7 +77,7 @@ class Console:
 
     def report(self, data: Mapping[str, Any], lines: Sequence[str]) -> None:
         """Print a result on stdout: ``data`` as JSON if asked for, else ``lines``."""
-        self._stop()
+        self.stop()
         if self.as_json:
             click.echo(json.dumps(data, indent=2, default=str, allow_nan=False))
         elif not self.quiet:
@@ -124,7 +124,8 @@ class Console:
         seconds = time.monotonic() - self._started[task]
         return f"{done / seconds:.1f} {unit}/s" if unit and done and seconds > 0.5 else ""
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Take the progress bars off the screen's last lines; what comes next starts below them."""
         if self._rich is not None:
             self._rich.stop()
             self._rich = None
