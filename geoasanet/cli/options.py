@@ -1,6 +1,6 @@
 """Options that several commands share, each defined once.
 
-``overwrite``    predict, vectorize, eval, convert, demo
+``overwrite``    tile, train, predict, vectorize, eval, convert, demo
 ``json_output``  every command that reports
 ``common``       every command: ``-v``, ``-q``, ``--debug``, ``--no-progress``
 """
