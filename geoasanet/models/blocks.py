@@ -13,6 +13,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from geoasanet.errors import ModelError
+
 Order = Literal["conv-bn-relu", "conv-relu-bn"]
 """Which of the three layers of a block follows which."""
 
@@ -60,6 +62,24 @@ def pad_to_multiple(x_BCHW: Tensor, multiple: int) -> Tensor:
     """Return an image with zeros added below and to the right until both sides are multiples of ``multiple``."""
     height, width = x_BCHW.shape[2:]
     return pad(x_BCHW, (0, -width % multiple, 0, -height % multiple))
+
+
+def refuse_single_value(x_BC11: Tensor, norm: nn.Module, what: str) -> None:
+    """Raise if ``norm`` is about to take statistics of one value per channel.
+
+    Args:
+        x_BC11: Pooled maps of a batch.
+        norm: The batch norm that they are given to.
+        what: Name of the part, for the message.
+
+    Raises:
+        ModelError: In training with one image, for which batch statistics of a pooled map do not exist.
+    """
+    if x_BC11.shape[0] == 1 and norm.training:
+        raise ModelError(
+            f"{what} cannot train on a batch of one: its batch norms see one value per channel.",
+            "Use a batch size of at least 2 on every device.",
+        )
 
 
 def init_kaiming(module: nn.Module) -> None:

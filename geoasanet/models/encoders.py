@@ -7,7 +7,7 @@ names: B batch, C channels, H and W height and width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +29,11 @@ STAGES = 4
 class Encoder(nn.Module):
     """An encoder with published ImageNet weights; :mod:`geoasanet.models.pretrained` loads them."""
 
-    first_conv: ClassVar[str]
+    first_conv: str
     """Name of the weight of the convolution that takes the image."""
-    tags: ClassVar[tuple[str, ...]]
+    tags: tuple[str, ...]
     """timm's tags of the weights, best first."""
-    may_lack: ClassVar[tuple[str, ...]] = ()
+    may_lack: tuple[str, ...] = ()
     """How names begin that such weights do not hold; these keep their initial values."""
 
     def repository(self, spec: EncoderSpec) -> str:
@@ -159,3 +159,9 @@ def check_sizes(spec: Any, known: Mapping[str, Sizes], stages: int = STAGES) -> 
             raise ModelError(f"Encoder {key} must be {stages} numbers, found {values!r}.")
         sizes.append(tuple(check_count(f"Encoder {key}", value, largest) for value in values))
     return sizes[0], sizes[1]
+
+
+def name_sizes(sizes: Sizes, known: Mapping[str, Sizes]) -> str | dict[str, list[int]]:
+    """Return the name of an encoder with these blocks and channels, or depths and dims where it has none."""
+    depths, dims = sizes
+    return next((name for name, other in known.items() if other == sizes), {"depths": list(depths), "dims": list(dims)})

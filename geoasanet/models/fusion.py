@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from geoasanet.errors import ModelError
-from geoasanet.models.blocks import init_kaiming
+from geoasanet.models.blocks import init_kaiming, refuse_single_value
 
 
 class LocalBatchNorm2d(nn.BatchNorm2d):
@@ -75,11 +74,7 @@ class ChannelGate(nn.Module):
         Raises:
             ModelError: In training with one image, for which batch statistics of a pooled map do not exist.
         """
-        if self.training and pooled_BC11.shape[0] == 1 and self.expand[1].training:
-            raise ModelError(
-                "Cascade fusion cannot train on a batch of one: its batch norms see one value per channel.",
-                "Use a batch size of at least 2 on every device.",
-            )
+        refuse_single_value(pooled_BC11, self.expand[1], "Cascade fusion")
         result: Tensor = self.reduce(self.act(self.depthwise(self.expand(pooled_BC11))))
         return result
 

@@ -15,6 +15,12 @@ import torch
 
 from geoasanet.errors import CheckpointError
 from geoasanet.models.encoders import STAGES, build_trunk, encoder_names
+from geoasanet.models.layout_cmfnet import CMFNET_RULES, infer_cmfnet
+from geoasanet.models.layout_cmx import CMX_RULES, infer_cmx
+from geoasanet.models.layout_ftransunet import FTRANSUNET_RULES, infer_ftransunet
+from geoasanet.models.layout_fusenet import FUSENET_RULES, infer_fusenet
+from geoasanet.models.layout_sagate import SAGATE_RULES, infer_sagate
+from geoasanet.models.renaming import rename
 
 Shapes = Mapping[str, tuple[int, ...]]
 ChannelOrder = Literal["bgr", "rgb"]
@@ -34,6 +40,9 @@ class Layout:
     """Gives the arguments of the network from the original's names and shapes; ``KeyError`` where one is missing."""
     rename: Callable[[str], str]
     """Gives our name for the original's."""
+    public_data: bool = True
+    """Whether the original trains on the public RGB and SAR data sets, so that their classes and statistics may stand
+    in for what a file lacks."""
 
 
 ASANET_RULES: tuple[tuple[str, str], ...] = (
@@ -78,9 +87,7 @@ ASANET_RULES: tuple[tuple[str, str], ...] = (
 
 def rename_asanet(key: str) -> str:
     """Return ASANet's name here for the original's ``key``."""
-    for pattern, replacement in ASANET_RULES:
-        key = re.sub(pattern, replacement, key)
-    return key
+    return rename(ASANET_RULES, key)
 
 
 def infer_asanet(shapes: Shapes) -> dict[str, Any]:
@@ -133,6 +140,43 @@ LAYOUTS: dict[str, Layout] = {
         sar_stem="sar_encoder.stem.0.weight",
         infer=infer_asanet,
         rename=rename_asanet,
+    ),
+    "cmx": Layout(
+        channel_order="bgr",
+        rgb_stem="rgb_encoder.embeds.0.proj.weight",
+        sar_stem="sar_encoder.embeds.0.proj.weight",
+        infer=infer_cmx,
+        rename=functools.partial(rename, CMX_RULES),
+    ),
+    "cmfnet": Layout(
+        channel_order="rgb",
+        rgb_stem="rgb_encoder.stages.0.0.conv.weight",
+        sar_stem="sar_encoder.stages.0.0.conv.weight",
+        infer=infer_cmfnet,
+        rename=functools.partial(rename, CMFNET_RULES),
+        public_data=False,
+    ),
+    "ftransunet": Layout(
+        channel_order="rgb",
+        rgb_stem="rgb_encoder.root.0.weight",
+        sar_stem="sar_encoder.root.0.weight",
+        infer=infer_ftransunet,
+        rename=functools.partial(rename, FTRANSUNET_RULES),
+        public_data=False,
+    ),
+    "fusenet": Layout(
+        channel_order="bgr",
+        rgb_stem="rgb_encoder.stages.0.0.conv.weight",
+        sar_stem="sar_encoder.stages.0.0.conv.weight",
+        infer=infer_fusenet,
+        rename=functools.partial(rename, FUSENET_RULES),
+    ),
+    "sagate": Layout(
+        channel_order="bgr",
+        rgb_stem="rgb_encoder.trunk.conv1.0.weight",
+        sar_stem="sar_encoder.trunk.conv1.0.weight",
+        infer=infer_sagate,
+        rename=functools.partial(rename, SAGATE_RULES),
     ),
 }
 """Original checkpoints that can be converted, by registry name."""

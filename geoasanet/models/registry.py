@@ -11,11 +11,21 @@ from typing import Any
 
 from geoasanet.errors import ModelError
 from geoasanet.models.asanet import ASANet
+from geoasanet.models.cmfnet import CMFNet
+from geoasanet.models.cmx import CMX
+from geoasanet.models.ftransunet import FTransUNet
+from geoasanet.models.fusenet import FuseNet
 from geoasanet.models.network import Architecture, Network
+from geoasanet.models.sagate import SAGate
 from geoasanet.models.upernet import UPerNet
 
 NETWORKS: dict[str, Callable[..., Network]] = {
     "asanet": ASANet,
+    "cmfnet": CMFNet,
+    "cmx": CMX,
+    "ftransunet": FTransUNet,
+    "fusenet": FuseNet,
+    "sagate": SAGate,
     "upernet": UPerNet,
 }
 """Registry name of every network and its class; a new one needs a line here."""

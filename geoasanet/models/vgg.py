@@ -9,8 +9,6 @@ Letters in names: B batch, C channels, H and W height and width, h and w half of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, max_unpool2d
 
@@ -96,6 +94,6 @@ def pool(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     return pooled, indices
 
 
-def unpool(x_BChw: Tensor, indices_BChw: Tensor, size: Sequence[int]) -> Tensor:
-    """Return a map of ``size`` (H, W) with every value where the maximum was, zero elsewhere."""
-    return max_unpool2d(x_BChw, indices_BChw, (2, 2), output_size=tuple(size))
+def unpool(x_BChw: Tensor, indices_BChw: Tensor) -> Tensor:
+    """Return a map twice as high and wide, with every value where the maximum was and zero elsewhere."""
+    return max_unpool2d(x_BChw, indices_BChw, (2, 2))
