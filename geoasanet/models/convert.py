@@ -82,7 +82,7 @@ def convert_official(
         raise ConfigError(f"{official.path} is a network for {found} classes, {num_classes} were asked for.")
 
     notes: list[str] = []
-    known = published_data(official.classes, found)
+    known = published_data(official.classes, found) if layout.public_data else None
     schema = _choose_classes(official, classes, known, found, notes)
     channels = sum(arguments["in_channels"])
     means = _choose_statistics(official, "mean", mean or official.mean, known=known, channels=channels, notes=notes)
@@ -184,7 +184,8 @@ def _choose_statistics(
     notes: list[str],
 ) -> tuple[float, ...]:
     if values is None and known is not None:
-        values = known.mean if what == "mean" else known.std
+        # SAR comes last, three times the same; some networks take it once.
+        values = (known.mean if what == "mean" else known.std)[:channels]
         notes.append(f"The file holds no band {what}; that of {known.name} was taken: {list(values)}.")
     if values is None:
         raise CheckpointError(

@@ -53,7 +53,10 @@ class MixTransformerEncoder(Encoder):
         if name not in known:
             raise ModelError(f"Encoder {name!r} is unknown.", f"Known are {', '.join(known)}.")
         sizes = {**known[name]["params"], "in_chans": in_channels, "drop_path_rate": drop_path}
-        trunk = known[name]["encoder"](**sizes)
+        device = torch.get_default_device()
+        # It reads its drop path rates back from a tensor, which the meta device cannot.
+        with torch.device("cpu"):
+            trunk = known[name]["encoder"](**sizes).to(device)
         self.dims: list[int] = list(sizes["embed_dims"])
         self.heads: list[int] = list(sizes["num_heads"])
         self.embeds = nn.ModuleList(getattr(trunk, f"patch_embed{i + 1}") for i in range(STAGES))
