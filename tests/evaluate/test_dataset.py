@@ -93,6 +93,12 @@ class TestInput:
         np.testing.assert_allclose(seen_rgb[0].numpy(), expected, atol=1e-5)
         np.testing.assert_allclose(seen_sar[0].numpy(), (sar - 80.0) / 50, atol=1e-5)  # has data everywhere
 
+    def test_augmentation_shows_every_tile_eight_times(self, tmp_path: Path) -> None:
+        random_folder(tmp_path, [(40, 32)] * 2)
+        network = RedNet()
+        found = evaluate(checkpoint=known(network), data=tmp_path, batch_size=1, tta=True)
+        assert found.tta and [tuple(rgb.shape[2:]) for rgb, _ in network.seen] == [(40, 32), (32, 40)] * 8
+
     def test_another_size_than_the_windows_is_said(self, tmp_path: Path) -> None:
         random_folder(tmp_path, [(40, 40), (32, 40), (40, 40)])
         found = evaluate(checkpoint=known(window=40), data=tmp_path)

@@ -146,7 +146,7 @@ class TestReport:
         tiles = []
         for i in range(2):
             tiles.append(f"<u>tile</u> {i}".replace("/", "_"))
-            known_tile(tmp_path, tiles[-1], np.zeros((40, 40)), np.full((40, 40), i))
+            known_tile(tmp_path, tiles[-1], np.zeros((40, 40)), np.full((40, 40), i + 1))
         write_lists(tmp_path, {"val": tiles}, names, origin={"made_by": "<svg onload=x>"})
         found = evaluate(checkpoint=known(names=names), data=tmp_path, report=tmp_path / "r.html")
         text = (tmp_path / "r.html").read_text(encoding="utf-8")
