@@ -85,10 +85,10 @@ def _draw_loss(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
     x, raw = _series(rows, "loss")
     smooth = _smoothed(raw)
     axes.plot(x, raw, color=_TRAIN, alpha=0.28, linewidth=0.9)
-    axes.plot(x, smooth, color=_TRAIN, linewidth=2, label="train", **_dots(x))
+    axes.plot(x, smooth, color=_TRAIN, linewidth=2, label="train (all terms)", **_dots(x))
     val_x, val = _series(rows, "val_loss")
     if len(val):
-        axes.plot(val_x, val, color=_VAL, linewidth=1.6, label="val", **_dots(val_x))
+        axes.plot(val_x, val, color=_VAL, linewidth=1.6, label="val (cross entropy)", **_dots(val_x))
     top = max([*smooth, *val, *([float(np.quantile(raw, 0.98))] if len(raw) else [])], default=1.0)
     axes.set_ylim(0, 1.08 * top if top > 0 else 1.0)
     if len(raw) or len(val):
@@ -218,8 +218,9 @@ def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _dots(x: NDArray[np.float64]) -> dict[str, Any]:
-    """Return how points are marked: few are, so that a single one can be seen."""
-    return {"marker": "o", "markersize": 4.5, "clip_on": False} if len(x) <= 40 else {}
+    """Return how points are marked: few are, so that a single one can be seen, at the edge, too."""
+    # An empty line that is not clipped lies at the picture's corner and upsets the layout.
+    return {"marker": "o", "markersize": 4.5, "clip_on": False} if 0 < len(x) <= 40 else {}
 
 
 def _shade(color: Color) -> dict[str, Any]:

@@ -74,6 +74,8 @@ class RunLog:
 
     def stepped(self, step: Step) -> None:
         """Take note of a step; every ``log_every`` iterations it makes a row with the mean loss since the last."""
+        if self._last is None:
+            self._reopen(step.iteration - 1)
         self._sum += step.loss
         self._steps += 1
         self._last = step
@@ -129,6 +131,18 @@ class RunLog:
         self._due = True
         self.flush()
         self._events.close()
+
+    def _reopen(self, iteration: int) -> None:
+        """Go on with the mean that an interruption between two regular rows had ended, if it had."""
+        if not self.rows or self.rows[-1]["iteration"] != iteration or iteration % self._log_every == 0:
+            return
+        row = self.rows[-1]
+        if "loss" in row:
+            self._steps = int(iteration - max((r["iteration"] for r in self.rows[:-1] if "loss" in r), default=0))
+            self._sum = self._steps * row.pop("loss")
+            row.pop("samples_per_second", None)
+        if "val_loss" not in row:
+            self.rows.pop()
 
     def _log_steps(self) -> None:
         assert self._last is not None

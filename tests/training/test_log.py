@@ -102,6 +102,21 @@ class TestResume:
                 del row["seconds"]
         assert parts == whole
 
+    @pytest.mark.parametrize("stopped_at", [6, 7, 8])
+    def test_an_interruption_between_two_rows_leaves_no_trace(self, tmp_path: Path, stopped_at: int) -> None:
+        logs = []
+        for name, starts in (("whole", (1,)), ("parts", (1, stopped_at + 1))):
+            (tmp_path / name).mkdir()
+            for first in starts:
+                run = RunLog(tmp_path / name, CLASSES, 4, first - 1)
+                for i in range(first, 13 if first == starts[-1] else starts[-1]):
+                    run.stepped(step(i, float(i)))
+                    if i == 7:
+                        run.validated(validation(i))
+                run.close()
+            logs.append([{**row, "seconds": ""} for row in table(tmp_path / name)])
+        assert logs[1] == logs[0]
+
     def test_the_clock_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = iter(range(0, 1000, 1))
         monkeypatch.setattr("time.monotonic", lambda: next(clock))
@@ -220,6 +235,23 @@ class TestCurves:
         assert len(list(tmp_path.iterdir())) == 1
         blue = (pixels == (0, 0, 255)).all(axis=2).any()
         assert blue == bool(every)  # the class's own colour, where it was seen
+
+    @pytest.mark.parametrize(("count", "every"), [(0, 0), (90, 0), (90, 90)])
+    def test_curves_fill_the_picture(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, every: int
+    ) -> None:
+        from matplotlib.figure import Figure
+
+        widths: list[float] = []
+        save = Figure.savefig
+
+        def watched(figure: Figure, path: Path) -> None:
+            save(figure, path)
+            widths.extend(axes.get_position().width for axes in figure.axes)
+
+        monkeypatch.setattr(Figure, "savefig", watched)
+        draw_curves(self.rows(count, every), CLASSES, tmp_path / "curves.png")
+        assert len(widths) == 4 and min(widths) > 0.35
 
     def test_curves_need_no_sign_of_a_font(self, tmp_path: Path) -> None:
         draw_curves([{"iteration": 1.0, "iou_水": 0.5}], ("水",), tmp_path / "curves.png")
