@@ -13,7 +13,6 @@ Letters in names: B batch, C optical and S SAR bands, H and W height and width, 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from geoasanet.errors import ModelError
 from geoasanet.models.blocks import resize
-from geoasanet.models.encoders import STAGES, ConvNeXtEncoder, EncoderSpec
+from geoasanet.models.encoders import STAGE_LAYERS, STAGES, ConvNeXtEncoder, EncoderSpec, stage_layer
 from geoasanet.models.fusion import CascadeFusion, NoFocusing, SemanticFocusing, SumFusion
 from geoasanet.models.heads import FCNHead, UPerHead
 from geoasanet.models.network import Network, check_count, check_fraction
@@ -53,7 +52,7 @@ class ASANet(Network):
         CheckpointError: If ``encoder_weights`` cannot be read or do not fit.
     """
 
-    layer_count = 8
+    layer_count = STAGE_LAYERS
 
     def __init__(
         self,
@@ -104,14 +103,8 @@ class ASANet(Network):
         return logits_BKHW, resize(self.auxiliary(features[AUXILIARY_STAGE]), size)
 
     def layer_index(self, parameter_name: str) -> int:
-        """Return the layer for stage-wise decay: 0 stem and all downsampling, 1 to 4 the stages, 7 all the rest.
-
-        Both encoders count alike. 5 and 6 stay empty: the original counts so, and the factors depend on it.
-        """
-        match = re.match(r"(?:rgb|sar)_encoder\.(?:(stem|stages\.\d+\.downsample)|stages\.(\d+))\.", parameter_name)
-        if match is None:
-            return self.layer_count - 1
-        return 0 if match[1] else int(match[2]) + 1
+        """Return the layer for stage-wise decay; see :func:`geoasanet.models.encoders.stage_layer`."""
+        return stage_layer(parameter_name)
 
     def forward_features(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> list[Tensor]:
         """Return the fused maps at strides [4, 8, 16, 32]."""

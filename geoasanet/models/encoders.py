@@ -6,6 +6,7 @@ names: B batch, C channels, H and W height and width.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ Sizes = tuple[tuple[int, ...], tuple[int, ...]]
 Weights = dict[str, Tensor]
 
 STAGES = 4
+STAGE_LAYERS = 8
+"""Layers that :func:`stage_layer` tells apart."""
 
 
 class Encoder(nn.Module):
@@ -131,6 +134,20 @@ def build_trunk(spec: EncoderSpec, in_channels: int, drop_path: float = 0.0) -> 
         ls_init_value=None,
         drop_path_rate=drop_path,
     )
+
+
+def stage_layer(parameter_name: str) -> int:
+    """Return the layer of a parameter for stage-wise decay: 0 stem and all downsampling, 1 to 4 the stages, 7 the rest.
+
+    Two encoders count alike. 5 and 6 stay empty: the original counts so, and the factors depend on it.
+
+    Args:
+        parameter_name: Its name in a network whose encoders are called ``encoder`` or ``…_encoder``.
+    """
+    match = re.match(r"(?:\w+_)?encoder\.(?:(stem|stages\.\d+\.downsample)|stages\.(\d+))\.", parameter_name)
+    if match is None:
+        return STAGE_LAYERS - 1
+    return 0 if match[1] else int(match[2]) + 1
 
 
 def encoder_names() -> list[str]:

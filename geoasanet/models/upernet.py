@@ -21,7 +21,7 @@ from torch import Tensor
 
 from geoasanet.errors import ModelError
 from geoasanet.models.blocks import resize
-from geoasanet.models.encoders import STAGES, ConvNeXtEncoder, EncoderSpec
+from geoasanet.models.encoders import STAGE_LAYERS, STAGES, ConvNeXtEncoder, EncoderSpec, stage_layer
 from geoasanet.models.heads import FCNHead, UPerHead
 from geoasanet.models.network import Network, check_count, check_fraction
 from geoasanet.models.pretrained import load_encoder_weights
@@ -50,6 +50,8 @@ class UPerNet(Network):
         ModelError: If an argument is impossible.
         CheckpointError: If ``encoder_weights`` cannot be read or do not fit.
     """
+
+    layer_count = STAGE_LAYERS
 
     def __init__(
         self,
@@ -81,6 +83,10 @@ class UPerNet(Network):
         self.auxiliary = FCNHead(dims[AUXILIARY_STAGE], auxiliary_width, num_classes, dropout)
         if encoder_weights is not None:
             load_encoder_weights((self.encoder,), encoder, encoder_weights)
+
+    def layer_index(self, parameter_name: str) -> int:
+        """Return the layer for stage-wise decay; see :func:`geoasanet.models.encoders.stage_layer`."""
+        return stage_layer(parameter_name)
 
     def forward(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return logits (B, K, H, W); in training mode also the auxiliary head's, same shape.

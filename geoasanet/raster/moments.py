@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoasanet.bands import Scale, SensorBands
 from geoasanet.sample import BoolArray
 
 
@@ -59,6 +60,17 @@ class Moments:
     def std(self) -> NDArray[np.float64]:
         """Standard deviation of each band over all its pixels."""
         return np.sqrt(self.squares / max(self.count, 1))
+
+
+def sensor_bands(moments: Moments, scale: Scale, names: tuple[str, ...], what: str) -> tuple[SensorBands, list[str]]:
+    """Return band statistics, and a warning for each band that is constant."""
+    std = moments.std
+    warnings = [
+        f"{what} band {band + 1} has the same value everywhere in train; its deviation is taken as 1."
+        for band in np.flatnonzero(std <= 0)
+    ]
+    std = np.where(std > 0, std, 1.0)
+    return SensorBands(tuple(map(float, moments.mean)), tuple(map(float, std)), scale, names), warnings
 
 
 def class_weights(pixels: Sequence[int]) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -244,12 +245,34 @@ def reading(path: str, role: str, what: object) -> Iterator[None]:
         raise SceneError(f"{role} raster {path}: not enough memory to read {what}.", "") from None
 
 
-@contextlib.contextmanager
-def quiet_georeference() -> Iterator[None]:
-    """Silence rasterio's warning on rasters without georeference; :func:`grid_of` explains better."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        yield
+class _Quiet:
+    """Hides a kind of warning while anyone asks for it, in any thread; what Python offers is for one thread."""
+
+    def __init__(self, category: type[Warning]) -> None:
+        self._category = category
+        self._lock = threading.Lock()
+        self._users = 0
+        self._saved = warnings.catch_warnings()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.simplefilter("ignore", self._category)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._saved.__exit__(None, None, None)
+
+
+quiet_georeference = _Quiet(rasterio.errors.NotGeoreferencedWarning)
+"""Context manager that silences rasterio's warning on rasters without georeference; :func:`grid_of` explains better."""
 
 
 def _is_local(path: str) -> bool:

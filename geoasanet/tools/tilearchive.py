@@ -22,11 +22,11 @@ from geoasanet.raster.dataset import SPLITS
 from geoasanet.raster.footprints import Footprint, write_footprints
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.manifest import Manifest
-from geoasanet.raster.moments import Moments, class_weights
+from geoasanet.raster.moments import Moments, class_weights, sensor_bands
 from geoasanet.raster.source import quiet_georeference
 from geoasanet.raster.tilefile import WRITE_OPTIONS, as_gray, read_plain, write_image, write_label
 from geoasanet.tools.archives import Archive, ArchiveItem
-from geoasanet.tools.tileset import Finished, sensor_bands, write_lists, write_manifest
+from geoasanet.tools.tileset import Finished, write_lists, write_manifest
 from geoasanet.windows import Window
 
 

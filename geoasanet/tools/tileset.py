@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import geoasanet
-from geoasanet.bands import InputBands, Scale, SensorBands
+from geoasanet.bands import InputBands
 from geoasanet.classes import ClassSchema
 from geoasanet.raster.dataset import SPLITS
 from geoasanet.raster.footprints import Footprint, overlapping, write_footprints
 from geoasanet.raster.manifest import Manifest
-from geoasanet.raster.moments import Moments, class_weights
+from geoasanet.raster.moments import Moments, class_weights, sensor_bands
 from geoasanet.raster.split import BlockLayout, assign_blocks
 from geoasanet.raster.tileplan import ScenePlan, TileSpec
 from geoasanet.raster.tiles import TileRecord
@@ -109,17 +109,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
     text = yaml.safe_dump(manifest.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
     (folder / "dataset.yaml").write_text(text, encoding="utf-8")
-
-
-def sensor_bands(moments: Moments, scale: Scale, names: tuple[str, ...], what: str) -> tuple[SensorBands, list[str]]:
-    """Return band statistics, and a warning for each band that is constant."""
-    std = moments.std
-    warnings = [
-        f"{what} band {band + 1} has the same value everywhere in train; its deviation is taken as 1."
-        for band in np.flatnonzero(std <= 0)
-    ]
-    std = np.where(std > 0, std, 1.0)
-    return SensorBands(tuple(map(float, moments.mean)), tuple(map(float, std)), scale, names), warnings
 
 
 def _split(tiles: Tileset, shares: Sequence[float], seed: int) -> tuple[NDArray[np.intp], list[str]]:

@@ -40,7 +40,7 @@ class Axis:
         """Return the tile's pixel for each pixel of the crop, for labels."""
         step = 1 / (self.scaled / self.source)
         index = np.floor(self._targets() * step)
-        return np.minimum(index, self.source - 1).astype(np.uintp)
+        return np.asarray(np.minimum(index, self.source - 1), np.uintp)
 
     def linear(self) -> tuple[Indices, Indices, Floats]:
         """Return, for each pixel of the crop, the tile's pixel before and after it and the share of the latter."""
