@@ -98,8 +98,15 @@ def convert_official(
     if sar_channels != arguments["in_channels"][1]:
         if sar_channels != 1:
             raise ConfigError(f"{official.path} takes {arguments['in_channels'][1]} SAR bands, not {sar_channels}.")
+        state[layout.sar_stem], shift_O = adapter.to_one_sar_band(state[layout.sar_stem])
         bias = layout.sar_stem.removesuffix("weight") + "bias"
-        state[layout.sar_stem], state[bias] = adapter.to_one_sar_band(state[layout.sar_stem], state[bias])
+        if bias in state:
+            state[bias] = (state[bias].double() + shift_O).to(state[bias].dtype)
+        elif shift_O.any():
+            raise CheckpointError(
+                f"The SAR bands of {official.path} differ in mean, which its first convolution cannot take up.",
+                "Keep three equal bands with --sar-channels 3.",
+            )
     arguments["in_channels"] = (arguments["in_channels"][0], sar_channels)
     if official.drop_path is not None:
         arguments["drop_path"] = official.drop_path
@@ -127,11 +134,12 @@ class _InputAdapter:
         self._rgb = SensorBands(old.mean[::-1], old.std[::-1], old.scale, old.names)
         return weight_OIhw.flip(1)
 
-    def to_one_sar_band(self, weight_OIhw: Tensor, bias_O: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum the SAR channels that all see the same band.
+    def to_one_sar_band(self, weight_OIhw: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the SAR channels that all see the same band; return the sum and what to add to the bias.
 
         With v the band's value, the sum of w_k (v − m_k) / s_k over channels k is w (v − m_0) / s_0 + b, where w is
-        the sum of w_k s_0 / s_k and b the sum of w_k (m_0 − m_k) / s_k. Equal statistics leave b zero.
+        the sum of w_k s_0 / s_k and b the sum of w_k (m_0 − m_k) / s_k. Equal statistics leave b zero; others are
+        exact where the convolution does not reach over the border of the image.
         """
         mean = torch.tensor(self._sar.mean, dtype=torch.float64)
         std = torch.tensor(self._sar.std, dtype=torch.float64)
@@ -139,7 +147,7 @@ class _InputAdapter:
         shift_O = (weight * (mean[0] - mean)[:, None, None]).sum((1, 2, 3))
         summed_O1hw = (weight * std[0]).sum(1, keepdim=True)
         self._sar = SensorBands(self._sar.mean[:1], self._sar.std[:1], self._sar.scale)
-        return summed_O1hw.to(weight_OIhw.dtype), (bias_O.double() + shift_O).to(bias_O.dtype)
+        return summed_O1hw.to(weight_OIhw.dtype), shift_O
 
 
 def _infer(official: OfficialCheckpoint, name: str, layout: Layout) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geoasanet.errors import ModelError
+from geoasanet.models.afnet import AFNet
 from geoasanet.models.asanet import ASANet
 from geoasanet.models.cmfnet import CMFNet
 from geoasanet.models.cmx import CMX
@@ -20,6 +21,7 @@ from geoasanet.models.sagate import SAGate
 from geoasanet.models.upernet import UPerNet
 
 NETWORKS: dict[str, Callable[..., Network]] = {
+    "afnet": AFNet,
     "asanet": ASANet,
     "cmfnet": CMFNet,
     "cmx": CMX,

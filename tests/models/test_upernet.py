@@ -8,8 +8,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from geoasanet.errors import ModelError
 from geoasanet.models.registry import create_model
+from tests.models.tester import NetworkTester
 
 SMALL = {"encoder": {"depths": [1, 1, 2, 1], "dims": [8, 12, 16, 24]}, "decoder_channels": 8, "auxiliary_channels": 4}
+
+
+class TestUPerNet(NetworkTester):
+    name = "upernet"
+    arguments = SMALL
 
 
 @pytest.mark.parametrize(("inputs", "sees_rgb", "sees_sar"), [("rgb", 1, 0), ("sar", 0, 1), ("both", 1, 1)])
