@@ -11,8 +11,14 @@ from geoasanet.errors import CheckpointError, ModelError
 from geoasanet.models.cmx import ContextAttention, FeatureRectification
 from geoasanet.models.registry import create_model
 from tests.models.originals import check_conversion, load_reference, relative_difference
+from tests.models.tester import NetworkTester
 
 SMALL = {"encoder": "mit_b0", "decoder_channels": 16}
+
+
+class TestCMX(NetworkTester):
+    name = "cmx"
+    arguments = SMALL
 
 
 @pytest.mark.slow

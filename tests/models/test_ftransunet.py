@@ -13,6 +13,7 @@ from geoasanet.models.hybrid import StandardisedConv2d
 from geoasanet.models.registry import create_model
 from geoasanet.models.tokens import resample_positions, to_map, to_tokens
 from tests.models.originals import check_conversion, load_reference, relative_difference
+from tests.models.tester import NetworkTester
 
 SMALL = {
     "width": 32,
@@ -22,6 +23,11 @@ SMALL = {
     "heads": 1,
     "decoder_channels": (16, 8, 8, 8),
 }
+
+
+class TestFTransUNet(NetworkTester):
+    name = "ftransunet"
+    arguments = SMALL
 
 
 @pytest.mark.slow
@@ -43,11 +49,13 @@ def test_original_checkpoints_convert(golden, tmp_path):
     check_conversion(golden, tmp_path, "ftransunet", model)
 
 
-@pytest.mark.parametrize("size", [(32, 32), (64, 96), (80, 48)])
-def test_sizes_that_are_multiples_of_16_are_taken(images, size):
-    model = create_model("ftransunet", 3, **SMALL).eval()
-    with torch.no_grad():
-        assert model(*images(1, *size)).shape == (1, 3, *size)
+@torch.no_grad()
+def test_a_window_of_the_recorded_size_uses_the_positions_as_they_are(images, monkeypatch):
+    model = create_model("ftransunet", 3, **{**SMALL, "layers": 1}).eval()
+    monkeypatch.setattr("geoasanet.models.tokens.interpolate", None)
+    model(*images(1, 256, 256))
+    with pytest.raises(TypeError):
+        model(*images(1, 256, 240))
 
 
 def test_other_sizes_are_refused_with_the_size_needed(images):
