@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from geoasanet.bands import InputBands, SensorBands
     from geoasanet.classes import ClassSchema
+    from geoasanet.config import TrainConfig
     from geoasanet.errors import GeoASANetError
     from geoasanet.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from geoasanet.models.registry import create_model
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from geoasanet.tools.info import info
     from geoasanet.tools.predict import predict
     from geoasanet.tools.tile import tile
+    from geoasanet.tools.train import train
     from geoasanet.tools.vectorize import vectorize
 
 _HOMES = {
@@ -32,6 +34,7 @@ _HOMES = {
     "GeoASANetError": "geoasanet.errors",
     "InputBands": "geoasanet.bands",
     "SensorBands": "geoasanet.bands",
+    "TrainConfig": "geoasanet.config",
     "convert": "geoasanet.tools.convert",
     "create_model": "geoasanet.models.registry",
     "demo": "geoasanet.tools.demo",
@@ -41,6 +44,7 @@ _HOMES = {
     "predict": "geoasanet.tools.predict",
     "save_checkpoint": "geoasanet.models.checkpoint",
     "tile": "geoasanet.tools.tile",
+    "train": "geoasanet.tools.train",
     "vectorize": "geoasanet.tools.vectorize",
 }
 
@@ -50,6 +54,7 @@ __all__ = [
     "GeoASANetError",
     "InputBands",
     "SensorBands",
+    "TrainConfig",
     "__version__",
     "convert",
     "create_model",
@@ -60,6 +65,7 @@ __all__ = [
     "predict",
     "save_checkpoint",
     "tile",
+    "train",
     "vectorize",
 ]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train the demo's checkpoint on synthetic landscapes, on CPU, from the seeds in configs/asanet_demo.yaml.
+"""Train the demo's checkpoint on synthetic landscapes, on CPU, from the seeds in scripts/train_demo.yaml.
 
     python scripts/train_demo.py -o geoasanet/checkpoints/demo.safetensors
 
@@ -227,7 +227,7 @@ def report(out: Path, held_out: list[Views], seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "geoasanet/checkpoints/demo.safetensors")
-    parser.add_argument("--config", type=Path, default=ROOT / "configs/asanet_demo.yaml")
+    parser.add_argument("--config", type=Path, default=ROOT / "scripts/train_demo.yaml")
     parser.add_argument("--iterations", type=int, help="other than the configuration's")
     parser.add_argument("--threads", type=int, default=1, help="of the network; one is fastest on a busy machine")
     parser.add_argument("--cache", type=Path, help="folder that keeps the landscapes for the next run")

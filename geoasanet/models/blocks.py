@@ -69,13 +69,13 @@ def refuse_single_value(x_BC11: Tensor, norm: nn.Module, what: str) -> None:
 
     Args:
         x_BC11: Pooled maps of a batch.
-        norm: The batch norm that they are given to.
+        norm: The batch norm that they are given to; one that several processes share is never refused.
         what: Name of the part, for the message.
 
     Raises:
         ModelError: In training with one image, for which batch statistics of a pooled map do not exist.
     """
-    if x_BC11.shape[0] == 1 and norm.training:
+    if x_BC11.shape[0] == 1 and norm.training and isinstance(norm, nn.BatchNorm2d):
         raise ModelError(
             f"{what} cannot train on a batch of one: its batch norms see one value per channel.",
             "Use a batch size of at least 2 on every device.",

@@ -23,7 +23,7 @@ from geoasanet.models.network import Network
 from geoasanet.models.registry import create_model
 from geoasanet.raster.dataset import TileDataset, open_dataset_folder
 from geoasanet.raster.moments import class_weights
-from geoasanet.training.learner import Learner
+from geoasanet.training.learner import Learner, stir_biases
 from geoasanet.training.log import RunLog
 from geoasanet.training.loop import BEST, LAST, Run, fit
 from geoasanet.training.processes import Processes, joined, started_by_torchrun
@@ -349,7 +349,7 @@ def _build(config: TrainConfig, num_classes: int, sar_bands: int) -> Network:
     import torch
 
     torch.manual_seed(config.seed)
-    return create_model(
+    network = create_model(
         config.model,
         num_classes,
         (3, sar_bands),
@@ -357,6 +357,9 @@ def _build(config: TrainConfig, num_classes: int, sar_bands: int) -> Network:
         encoder_weights=config.encoder_weights,
         **config.model_args,
     )
+    if config.missing_rgb or config.missing_sar:
+        stir_biases(network)
+    return network
 
 
 def _class_weights(config: TrainConfig, found: Survey, dataset: TileDataset) -> Sequence[float] | None:

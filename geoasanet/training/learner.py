@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from geoasanet.config import TrainConfig
 from geoasanet.device import DTYPES
-from geoasanet.errors import ConfigError, NonFiniteError
+from geoasanet.errors import NonFiniteError
 from geoasanet.models.checkpoint import unwrap
 from geoasanet.models.network import Network
 from geoasanet.training.batchnorm import synchronize
@@ -24,6 +24,9 @@ from geoasanet.training.optim import build_optimizer, parameter_groups, set_lear
 from geoasanet.training.processes import Processes
 from geoasanet.training.samples import Batch
 from geoasanet.training.schedule import Schedule
+
+
+_SMALL_BIAS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class Learner:
 
         Raises:
             NonFiniteError: If loss or gradient are NaN or infinite; the weights are as before the step.
-            ConfigError: If a part is too small for batch norm.
+            ModelError: If a part is too small for batch norm.
         """
         lr = self.config.lr * self.schedule.factor(iteration)
         set_learning_rate(self.optimizer, lr)
@@ -154,16 +157,8 @@ class Learner:
 
     def _loss(self, part: Batch, valid_count: Tensor) -> Tensor:
         rgb, sar = (image.contiguous(memory_format=torch.channels_last) for image in (part.rgb, part.sar))
-        try:
-            with self.autocast():
-                outputs = self._model(rgb, sar)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise ConfigError(
-                f"The network's batch norms cannot learn from {len(part.label)} sample at a time.",
-                "Use a larger batch_size, fewer processes or a smaller accumulate.",
-            ) from None
+        with self.autocast():
+            outputs = self._model(rgb, sar)
         loss: Tensor = self.criterion(outputs, part.label, valid_count)
         return loss
 
@@ -187,6 +182,17 @@ class Learner:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+
+def stir_biases(network: nn.Module) -> None:
+    """Give convolutions whose biases are all 0 small random ones, for training with hidden sensors.
+
+    A hidden image is 0 everywhere and, without biases, stays 0 through the encoder: every layer norm then divides by
+    the root of its epsilon, and the gradient overflows after a few of them.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is not None and not module.bias.detach().any():
+            nn.init.normal_(module.bias, std=_SMALL_BIAS)
 
 
 def schedule_of(config: TrainConfig) -> Schedule:
