@@ -15,7 +15,7 @@ import geoasanet
 from geoasanet.bands import InputBands, SensorBands
 from geoasanet.classes import ClassSchema
 from geoasanet.config import TrainConfig, read_config
-from geoasanet.device import Precision, choose_precision
+from geoasanet.device import Precision, choose_precision, device_name, keep_freed_memory
 from geoasanet.errors import CheckpointError, ConfigError, OutputError, OutputExistsError
 from geoasanet.files import atomic_output
 from geoasanet.metrics import Metrics
@@ -163,6 +163,8 @@ def run_job(job: TrainJob) -> TrainResult:
     with joined(job.device) as processes:
         watch = job.watch if processes.first else Silent()
         arithmetic = choose_precision(config.precision, processes.device)
+        if processes.device.type == "cpu":
+            keep_freed_memory()
         dataset = _dataset(config)
         network = _probe_network(config, dataset)
         found = survey(
@@ -170,7 +172,7 @@ def run_job(job: TrainJob) -> TrainResult:
         )
         network = _network(config, found) if network is None else network
         learner = Learner(network, config, _class_weights(config, found, dataset), processes, arithmetic)
-        run = Run(job.out, config, found, learner, _workers(config, processes), _summary(config, found), watch)
+        run = Run(job.out, config, found, learner, loader_workers(config, processes), _summary(config, found), watch)
         notes = list(found.warnings)
         if job.resume:
             loaded = load_state(job.out)
@@ -375,7 +377,8 @@ def _class_weights(config: TrainConfig, found: Survey, dataset: TileDataset) -> 
     return config.class_weights
 
 
-def _workers(config: TrainConfig, processes: Processes) -> int:
+def loader_workers(config: TrainConfig, processes: Processes) -> int:
+    """Return how many processes prepare samples for this one."""
     if config.workers != "auto":
         return config.workers
     if processes.device.type != "cuda":
@@ -396,7 +399,7 @@ def _summary(config: TrainConfig, found: Survey) -> dict[str, Any]:
 def _beginning(job: TrainJob, run: Run, processes: Processes, arithmetic: Literal["fp32", "bf16", "fp16"]) -> Beginning:
     config, network = job.config, run.learner.network
     encoder = network.architecture.arguments.get("encoder")
-    where = str(processes.device.type)
+    where = device_name(processes.device)
     return Beginning(
         job.out,
         f"{config.model}, {encoder}" if isinstance(encoder, str) else config.model,

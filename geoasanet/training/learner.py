@@ -25,7 +25,6 @@ from geoasanet.training.processes import Processes
 from geoasanet.training.samples import Batch
 from geoasanet.training.schedule import Schedule
 
-
 _SMALL_BIAS = 0.02
 
 

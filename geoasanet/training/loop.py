@@ -24,6 +24,7 @@ from geoasanet.models.checkpoint import save_checkpoint
 from geoasanet.training.augment import Augmentation
 from geoasanet.training.learner import Learner
 from geoasanet.training.log import RunLog
+from geoasanet.training.processes import Processes
 from geoasanet.training.samples import Batch, TrainingStream, WholeTiles, load, stream_positions, whole_positions
 from geoasanet.training.state import Loaded, save_state
 from geoasanet.training.survey import Survey
@@ -101,7 +102,8 @@ def fit(run: Run, log: RunLog | None) -> None:
     config, processes = run.config, run.learner.processes
     began = time.monotonic() - run.seconds
     pace = _Pace(config.batch_size)
-    with contextlib.closing(_batches(run)) as batches, _interruptions(processes.world == 1) as interrupted:
+    samples = training_batches(run.survey, config, processes, run.workers, start=run.iteration)
+    with contextlib.closing(samples) as batches, _interruptions(processes.world == 1) as interrupted:
         while run.iteration < config.iterations:
             parts = [next(batches).to(processes.device) for _ in range(config.accumulate)]
             result = run.learner.step(parts, run.iteration)
@@ -123,14 +125,16 @@ def fit(run: Run, log: RunLog | None) -> None:
                 raise KeyboardInterrupt
 
 
-def _batches(run: Run) -> Generator[Batch, None, None]:
-    config, processes = run.config, run.learner.processes
+def training_batches(
+    found: Survey, config: TrainConfig, processes: Processes, workers: int, *, start: int
+) -> Generator[Batch, None, None]:
+    """Yield the micro-batches of one process from iteration ``start`` on, in the order in which they are run."""
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(Augmentation)}
-    stream = TrainingStream(run.survey.train, Augmentation(**fields), run.survey.bands, config.seed)
+    stream = TrainingStream(found.train, Augmentation(**fields), found.bands, config.seed)
     positions = stream_positions(
-        run.iteration, config.iterations, config.batch_size, config.accumulate, processes.rank, processes.world
+        start, config.iterations, config.batch_size, config.accumulate, processes.rank, processes.world
     )
-    return load(stream, positions, workers=run.workers, pin_memory=processes.device.type == "cuda")
+    return load(stream, positions, workers=workers, pin_memory=processes.device.type == "cuda")
 
 
 def _evaluate(run: Run, log: RunLog | None) -> None:
