@@ -13,8 +13,39 @@ checkpoint 15 %, the figures come from the other 15 % and from points that were 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
+
+from experiment import RESULTS, draw, finish, finished, machine, one_thread, spread, table, write_json
+
+SHIPPED = Path(__file__).parents[1] / "geoasanet/checkpoints/s1s2-10m.safetensors"
+SHORT = {"industrial_commercial_transport": "industrial"}
+TEXT = """# Los Angeles: land cover at 10 m
+
+Real data: one Sentinel-2 and one Sentinel-1 scene of western Los Angeles (8 bit, two grids), labels drawn half
+automatically for this project, and points read by eye without the labels.
+
+IoU, overall accuracy and kappa on the held-out blocks (18 tiles that neither training nor the choice of checkpoint
+saw), and overall accuracy of the whole map at 242 points with its 95 % confidence interval (Olofsson et al. 2014, the
+map's classes as strata); percent. The packaged checkpoint is in bold: chosen by its mIoU on val, not by these figures.
+
+{table}
+Mean ± standard deviation over the seeds: mIoU {miou}, overall accuracy {accuracy}.
+
+The bold one's map against the points, with 95 % confidence intervals:
+
+{areas}
+- Held-out blocks lie between training blocks of the same scene and day, and their labels share the training labels'
+  habits. The points are independent of the labels, but most lie on ground that was trained on. Neither says how good a
+  map of another city will be.
+- The points were drawn within thresholds of colour and backscatter whose areas are not known, not within the map's
+  classes: the intervals hold as far as points within a class can pass for random ones.
+- The labels themselves agree with the points at 89 %.
+- Network and recipe: `configs/asanet_small.yaml`, random weights, 1500 iterations of 4 windows of 256 px.
+- Machine: {machine}.
+
+Made with `python scripts/los_angeles.py`. Curves: [los_angeles.png](los_angeles.png); all figures:
+[los_angeles.json](los_angeles.json). Contains modified Copernicus Sentinel data 2020.
+"""
 
 
 def tile(source: Path, tiles: Path) -> None:
@@ -33,25 +64,99 @@ def tile(source: Path, tiles: Path) -> None:
     print(result)
 
 
-def train_all(work: Path, seeds: list[int], threads: int) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    import torch
-
-    from geoasanet.tools.train import train
-
-    torch.set_num_threads(threads)
+def train_all(work: Path, seeds: list[int]) -> None:
     for seed in seeds:
-        out = work / "runs" / f"asanet_{seed}"
-        if (out / "done").exists():
-            continue
-        print(f"seed {seed}", flush=True)
-        if (out / "state.pt").exists():
-            result = train(resume=out)
-        else:
-            result = train("asanet_small", data=work / "tiles", out=out, settings=[f"seed={seed}"], overwrite=True)
-        assert result.metrics is not None
-        print(f"  val mIoU {result.metrics.mean_iou:.4f} in {result.seconds / 60:.1f} min", flush=True)
-        (out / "done").touch()
+        finish(work / "runs" / f"asanet_{seed}", "asanet_small", work / "tiles", [f"seed={seed}"])
+
+
+def chosen(work: Path) -> Path:
+    """Return the finished run with the best val mIoU."""
+    from geoasanet.models.header import read_checkpoint_header
+
+    runs = finished(work, "asanet")
+    return max(runs, key=lambda run: read_checkpoint_header(run / "best.safetensors").training["val_miou"])
+
+
+def report(source: Path, work: Path) -> None:
+    """Judge every seed on the held-out blocks and on the points; write table, curves and figures."""
+    import geoasanet as ga
+
+    runs = finished(work, "asanet")
+    best, rows, figures = chosen(work), [], {}
+    for run in runs:
+        checkpoint = run / "best.safetensors"
+        blocks = ga.evaluate(checkpoint=checkpoint, data=work / "tiles", split="test")
+        made = work / f"map_{run.name}.tif"
+        ga.predict(source / "la_rgb.tif", source / "la_sar.tif", checkpoint=checkpoint, out=made, overwrite=True)
+        points = ga.evaluate(map=made, labels=source / "la_points.gpkg")
+        sample = points.sample
+        assert sample is not None
+        overall = sample.estimates.overall
+        m = blocks.metrics
+        figures[run.name] = {"blocks": blocks.to_dict()["metrics"], "points": points.to_dict()}
+        text = margin(overall.value, overall.margin, digits=1)
+        row = [
+            run.name.rpartition("_")[2],
+            *(f"{100 * v:.1f}" for v in (m.mean_iou, *m.iou, m.accuracy, m.kappa)),
+            text,
+        ]
+        rows.append([f"**{cell}**" for cell in row] if run == best else row)
+        names = blocks.classes.names
+        if run == best:
+            areas = [
+                [name, f"{sample.mapped_m2[k] / 1e6:.1f}", margin(*sample.area_m2(k), 1e-6, 1)]
+                + [margin(e.value, e.margin) for e in (sample.estimates.users[k], sample.estimates.producers[k])]
+                for k, name in enumerate(names)
+            ]
+    draw({"ASANet, small": runs}, "Los Angeles, land cover", RESULTS / "los_angeles.png")
+    head = ["seed", "mIoU", *(SHORT.get(name, name) for name in names), "OA", "kappa", "OA at the points"]
+    means = [spread([figures[r.name]["blocks"][key] for r in runs]) for key in ("miou", "overall_accuracy")]
+    text = TEXT.format(
+        table=table(head, rows),
+        areas=table(["class", "mapped km²", "estimated km²", "user's accuracy %", "producer's accuracy %"], areas),
+        miou=means[0],
+        accuracy=means[1],
+        machine=machine(),
+    )
+    (RESULTS / "los_angeles.md").write_text(text)
+    write_json(RESULTS / "los_angeles.json", figures)
+    print(text)
+
+
+def margin(value: float, half: float, scale: float = 100, digits: int = 0) -> str:
+    """Return a value with half its confidence interval."""
+    return f"{scale * value:.{digits}f} ± {scale * half:.{digits}f}"
+
+
+def ship(source: Path, work: Path) -> None:
+    """Save the chosen run's checkpoint in half precision and compare the maps of both."""
+    import numpy as np
+    import rasterio
+
+    import geoasanet as ga
+
+    run = chosen(work)
+    full = ga.load_checkpoint(run / "best.safetensors")
+    kept = ("train_tiles", "val_tiles", "seed", "iterations", "minutes", "val_miou", "val_overall_accuracy", "val_iou")
+    summary = {
+        "data": "western Los Angeles, 4 and 7 November 2020: one Sentinel-2 and one Sentinel-1 scene in 8 bit, 10 m",
+        "license": "Apache-2.0; contains modified Copernicus Sentinel data 2020, labels CC0",
+        **{key: full.training[key] for key in kept},
+        "config": {**full.training["config"], "data": "tiles"},
+    }
+    described = {"classes": full.classes, "bands": full.bands, "window_size": full.window_size, "training": summary}
+    ga.save_checkpoint(SHIPPED, full.model, **described, dtype="fp16")
+    maps = []
+    for name, checkpoint in (("full", run / "best.safetensors"), ("half", SHIPPED)):
+        made = work / f"map_{name}.tif"
+        ga.predict(source / "la_rgb.tif", source / "la_sar.tif", checkpoint=checkpoint, out=made, overwrite=True)
+        with rasterio.open(made) as dataset:
+            maps.append(dataset.read(1))
+    mapped = maps[0] != 255
+    same = float((maps[0] == maps[1])[mapped].mean())
+    print(f"{SHIPPED.name}: {SHIPPED.stat().st_size / 1e6:.2f} MB, from {run.name}")
+    print(f"half precision maps {100 * same:.4f} % of {int(mapped.sum())} pixels as full precision does")
+    print("differing pixels:", int(np.count_nonzero(maps[0] != maps[1])))
 
 
 def main() -> None:
@@ -65,7 +170,14 @@ def main() -> None:
     if given.task == "tile":
         tile(given.source, given.work / "tiles")
     elif given.task == "train":
-        train_all(given.work, given.seeds, given.threads)
+        one_thread(given.threads)
+        train_all(given.work, given.seeds)
+    elif given.task == "report":
+        one_thread(given.threads)
+        report(given.source, given.work)
+    else:
+        one_thread(given.threads)
+        ship(given.source, given.work)
 
 
 if __name__ == "__main__":
