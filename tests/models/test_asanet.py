@@ -11,6 +11,13 @@ from torch import nn
 from geoasanet.errors import ModelError
 from geoasanet.models.fusion import CascadeFusion, LocalBatchNorm2d, SemanticFocusing, SumFusion
 from geoasanet.models.registry import create_model
+from tests.models.conftest import TINY
+from tests.models.tester import NetworkTester
+
+
+class TestASANet(NetworkTester):
+    name = "asanet"
+    arguments = TINY
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (75, 101), (33, 40)])

@@ -111,29 +111,28 @@ def test_encoder_layers_follow_one_another_as_asked(order):
     assert [name for name, _ in encoder.stages[1][0].named_children()] == order.split("-")
 
 
-@pytest.fixture(scope="module")
-def vgg():
-    import timm
+@torch.no_grad()
+def test_encoders_start_from_a_file_of_imagenet_weights(tmp_path):
+    from timm.models.vgg import VGG
 
-    torch.manual_seed(2)
-    model = timm.create_model("vgg11_bn", num_classes=0).eval()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-    return model
+    published = VGG(
+        [8, 8, "M", 8, 8, "M", 12, 12, 12, "M", 16, 16, 16, "M", 16, 16, 16, "M"],
+        num_classes=0,
+        norm_layer=torch.nn.BatchNorm2d,
+    ).eval()
+    for key, tensor in published.state_dict().items():
+        if "running" in key:
+            tensor.uniform_(0.5, 2)
+    save_file(published.state_dict(), tmp_path / "vgg.safetensors")
+    model = create_model("fusenet", 3, (3, 2), encoder_weights=tmp_path / "vgg.safetensors", **SMALL).eval()
+    image, grey = torch.randn(1, 3, 64, 64), torch.randn(1, 1, 64, 64)
+    torch.testing.assert_close(run(model.rgb_encoder, image), published.features(image))
+    expected = published.features(grey.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(run(model.sar_encoder, grey.expand(-1, 2, -1, -1)), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_encoders_start_from_a_file_of_imagenet_weights(tmp_path, vgg):
-    path = tmp_path / "vgg.safetensors"
-    save_file({key: tensor for key, tensor in vgg.state_dict().items() if key.startswith("features.")}, path)
-    model = create_model("fusenet", 3, (3, 2), "vgg11_bn", encoder_weights=path).eval()
-    image = torch.randn(1, 3, 64, 64)
-    grey = torch.randn(1, 1, 64, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(run(model.rgb_encoder, image), vgg.features(image))
-        expected = vgg.features(grey.expand(-1, 3, -1, -1))
-        torch.testing.assert_close(run(model.sar_encoder, grey.expand(-1, 2, -1, -1)), expected, atol=1e-4, rtol=1e-4)
+def test_the_paper_s_encoder_has_published_weights():
+    assert VGGEncoder(3, SMALL["encoder"]).repository("vgg16_bn") == "timm/vgg16_bn.tv_in1k"
 
 
 def run(encoder, x):

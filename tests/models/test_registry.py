@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 import geoasanet as ga
@@ -73,3 +76,9 @@ def test_recorded_arguments_build_the_same_network(make_tiny):
 def test_encoder_weights_that_do_not_exist_are_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"nothing\.pth"):
         create_model("asanet", 6, encoder="convnextv2_atto", encoder_weights=tmp_path / "nothing.pth")
+
+
+def test_every_network_has_the_common_tests():
+    modules = Path(__file__).parent.glob("test_*.py")
+    tested = {name for module in modules for name in re.findall(r'^    name = "(\w+)"$', module.read_text(), re.M)}
+    assert tested == set(model_names())
