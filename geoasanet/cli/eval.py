@@ -16,19 +16,13 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.option("-c", "--checkpoint", help="File, run folder or packaged name.  [default: runs/latest, else s1s2-10m]")
+@options.checkpoint
 @click.option("--data", metavar="DATASET", help="Dataset folder.  [default: tiles]")
 @click.option("--split", type=click.Choice(["val", "test", "train"]), help="Whose tiles to look at.  [default: val]")
-@click.option("--tta", is_flag=True, help="Average over the eight symmetries of the square.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@options.tta
+@options.device
 @click.option("--batch-size", type=options.AutoInteger(), default="auto", show_default=True, help="Tiles at a time.")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    show_default=True,
-    help="Arithmetic of the network.",
-)
+@options.precision
 @click.option("--map", metavar="MAP", help="Judge a finished map instead: a raster of class ids.")
 @click.option(
     "--labels",

@@ -54,6 +54,22 @@ class AutoInteger(click.ParamType):  # type: ignore[type-arg]  # generic only in
 overwrite = click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 json_output = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 
+checkpoint = click.option(
+    "-c", "--checkpoint", help="File, run folder or packaged name.  [default: runs/latest, else s1s2-10m]"
+)
+device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+precision = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Arithmetic of the network.",
+)
+tta = click.option("--tta", is_flag=True, help="Average over the eight symmetries of the square.")
+compile_network = click.option(
+    "--compile", is_flag=True, help="Compile the network first (about a minute, then faster)."
+)
+
 
 def common(function: Function) -> Function:
     """Add the options every command takes, so that they may stand before or after its name."""

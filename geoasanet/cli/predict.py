@@ -13,7 +13,7 @@ from geoasanet.cli.console import Console, with_console
 @click.command("predict")
 @click.argument("rgb")
 @click.argument("sar")
-@click.option("-c", "--checkpoint", help="File, run folder or packaged name.  [default: runs/latest, else s1s2-10m]")
+@options.checkpoint
 @click.option("-o", "--out", type=options.PATH, help="The map.  [default: <RGB stem>_landcover.tif]")
 @click.option("--window", type=click.IntRange(min=32), help="Window side in pixels.  [default: the checkpoint's]")
 @click.option("--overlap", type=click.IntRange(min=0), help="Overlap of windows in pixels.  [default: 64]")
@@ -21,17 +21,11 @@ from geoasanet.cli.console import Console, with_console
     "--blend", type=click.Choice(["hann", "gaussian", "flat"]), default="hann", show_default=True, help="Window weight."
 )
 @click.option("--batch-size", type=options.AutoInteger(), default="auto", show_default=True, help="Windows at a time.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@options.device
 @click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    show_default=True,
-    help="Arithmetic of the network.",
-)
-@click.option("--compile", is_flag=True, help="Compile the network first (about a minute, then faster).")
-@click.option("--tta", is_flag=True, help="Average over the eight symmetries of the square.")
+@options.precision
+@options.compile_network
+@options.tta
 @click.option("--aoi", type=options.PATH, help="Map only inside these polygons (any vector file, any CRS).")
 @click.option("--bbox", type=float, nargs=4, metavar="L B R T", help="Map only this box: left bottom right top.")
 @click.option("--bbox-crs", metavar="CRS", help="CRS of --bbox, such as EPSG:4326.  [default: the RGB raster's]")

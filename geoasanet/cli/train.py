@@ -104,7 +104,7 @@ torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     help="Arithmetic of the network.  [default: the configuration's]",
 )
-@click.option("--compile", is_flag=True, help="Compile the network first (about a minute, then faster).")
+@options.compile_network
 @click.option(
     "--max-iters",
     type=click.IntRange(min=1),

@@ -33,6 +33,7 @@ from geoasanet.training.watch import Beginning, Silent, Watch
 
 RUNS = Path("runs")
 _CONFIG = "config.yaml"
+_MANY_PARAMETERS = 20_000_000
 _MAY_CHANGE = ("data", "iterations", "workers", "cache", "log_every", "validate_every", "save_every", "compile")
 """Keys that a resumed run may have otherwise than it began with."""
 
@@ -173,7 +174,7 @@ def run_job(job: TrainJob) -> TrainResult:
         network = _network(config, found) if network is None else network
         learner = Learner(network, config, _class_weights(config, found, dataset), processes, arithmetic)
         run = Run(job.out, config, found, learner, loader_workers(config, processes), _summary(config, found), watch)
-        notes = list(found.warnings)
+        notes = list(found.warnings) + _size_notes(network, processes)
         if job.resume:
             loaded = load_state(job.out)
             notes += loaded.notes
@@ -375,6 +376,17 @@ def _class_weights(config: TrainConfig, found: Survey, dataset: TileDataset) -> 
             f"{', '.join(found.classes.names)}."
         )
     return config.class_weights
+
+
+def _size_notes(network: Network, processes: Processes) -> list[str]:
+    """Say so if the network is more than a CPU can train."""
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    if processes.device.type != "cpu" or parameters < _MANY_PARAMETERS:
+        return []
+    return [
+        f"A network of {parameters / 1e6:.0f} million parameters takes very long on a CPU. For a small one, which an "
+        "hour is enough for: geoasanet train asanet_small."
+    ]
 
 
 def loader_workers(config: TrainConfig, processes: Processes) -> int:
