@@ -110,7 +110,8 @@ def train(
         data: Dataset folder; None takes the configuration's.
         out: Folder of the run; None makes one under ``runs/``. ``runs/latest`` leads to the newest.
         gpus: Processes on this machine, each on a CUDA device of its own, or on CPU where ``device`` is "cpu" or there
-            is no CUDA device. None for one. Under torchrun it is left out.
+            is no CUDA device. None for one. Under torchrun it is left out. A script that asks for several must guard
+            its own top level with ``if __name__ == "__main__":``, because each process imports it.
         device: "auto", "cpu" or "cuda".
         resume: Folder of an interrupted run to go on with, with its own configuration.
         precision: Overrides the configuration.

@@ -427,3 +427,26 @@ def label(data: Path, name: str, value: int) -> None:
 def resize(data: Path, name: str) -> None:
     for folder, bands in (("rgb", 3), ("sar", 1), ("label", 1)):
         write_raster(data / folder / f"{name}.tif", np.ones((bands, 48, 48), np.uint8))
+
+
+class TestGpu:
+    @pytest.mark.gpu
+    @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+    def test_it_learns_on_a_gpu(self, gpu: torch.device, tiles: Tiles, tmp_path: Path, precision: str) -> None:
+        data = tiles()
+        options = {**NO_CHANCE, "model": "upernet", "lr": 0.01, "iterations": 40, "validate_every": 40}
+        result = ga.train({**TINY, **options, "precision": precision}, data=data, out=tmp_path / "run", device="cuda")
+        assert result.metrics is not None and result.metrics.mean_iou > 0.6
+
+    @pytest.mark.gpu
+    def test_a_gpu_trains_as_a_cpu_does(self, gpu: torch.device, tiles: Tiles, tmp_path: Path) -> None:
+        data, config = tiles(), {**TINY, **NO_CHANCE, "precision": "fp32"}
+        for device in ("cpu", "cuda"):
+            ga.train(config, data=data, out=tmp_path / device, device=device)
+        assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-2)
+
+    @pytest.mark.gpu
+    def test_stopping_and_going_on_continues(self, gpu: torch.device, tiles: Tiles, tmp_path: Path) -> None:
+        data, out = tiles(), tmp_path / "run"
+        ga.train({**TINY, "iterations": 4, "ema": 0.9}, data=data, out=out, device="cuda")
+        assert ga.train(resume=out, max_iters=6, device="cuda").iterations == 6
