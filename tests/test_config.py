@@ -20,6 +20,31 @@ from geoasanet.training.processes import Processes
 from geoasanet.training.samples import Batch
 
 SHIPPED = sorted(shipped_configs())
+CONVNEXT = {
+    "encoder": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
+    "decoder_channels": 16,
+    "auxiliary_channels": 8,
+}
+VGG = {"encoder": {"depths": [2, 2, 3, 3, 3], "dims": [8, 8, 8, 16, 16]}}
+RESNET = {"encoder": {"depths": [1, 1, 1, 1], "dims": [4, 4, 8, 8]}}
+SMALL: dict[str, dict[str, Any]] = {
+    "afnet": RESNET,
+    "asanet": CONVNEXT,
+    "cmfnet": {**VGG, "layers": 1},
+    "cmx": {"encoder": "mit_b0", "decoder_channels": 16},
+    "ftransunet": {
+        "width": 32,
+        "units": (1, 1, 1),
+        "layers": 12,
+        "hidden_channels": 32,
+        "heads": 1,
+        "decoder_channels": (8, 8, 8, 8),
+    },
+    "fusenet": VGG,
+    "sagate": {**RESNET, "decoder_channels": 8, "auxiliary_channels": 4},
+    "upernet": CONVNEXT,
+}
+"""Arguments that make each network small enough for a step to take a moment."""
 
 
 class TestReading:
@@ -44,9 +69,7 @@ class TestReading:
             ("lr", float("nan"), "lr must be a number"),
         ],
     )
-    def test_what_is_wrong_is_named_with_file_and_key(
-        self, tmp_path: Path, key: str, value: Any, message: str
-    ) -> None:
+    def test_what_is_wrong_is_named_with_file_and_key(self, tmp_path: Path, key: str, value: Any, message: str) -> None:
         path = tmp_path / "mine.yaml"
         path.write_text(yaml.safe_dump({key: value}))
         with pytest.raises(ConfigError) as caught:
@@ -129,11 +152,11 @@ class TestShipped:
 
 @pytest.fixture
 def small_network() -> Callable[[TrainConfig], Any]:
-    """Build a configuration's network with small encoders, so that a step takes a second."""
+    """Build a configuration's network in a small size."""
 
     def build(config: TrainConfig) -> Any:
-        small = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
-        arguments = {**config.model_args, "decoder_channels": 16, "auxiliary_channels": 8}
-        return ga.create_model(config.model, 6, (3, 1), small, **arguments)
+        arguments = {**config.model_args, "encoder": config.encoder, **SMALL[config.model]}
+        encoder = arguments.pop("encoder")
+        return ga.create_model(config.model, 6, (3, 1), encoder, **arguments)
 
     return build
