@@ -135,7 +135,6 @@ def command(console: Console, *, config: str | None, compile: bool, out: Path | 
             raise click.Abort from None
     if not result.first:
         return
-    console.warn(result.warnings)
     console.report(result.to_dict(), _lines(result))
 
 

@@ -195,8 +195,9 @@ def run_job(job: TrainJob) -> TrainResult:
             if log is not None:
                 log.close()
         seconds = run.seconds or time.monotonic() - began
-        if log is not None:
-            notes += log.notes
+        for note in [] if log is None else log.notes:
+            watch.note(note)
+            notes.append(note)
     return TrainResult(
         job.out,
         job.out / BEST if run.best else None,
