@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
-import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from geoasanet.errors import ConfigError
+from geoasanet.typed import convert_value, describe_type
 
 SHIPPED = "asanet"
 """Name of the configuration that is used when none is given."""
@@ -299,68 +298,13 @@ def _replace(config: TrainConfig, data: Mapping[str, Any], where: str) -> TrainC
             hint = f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(hints)}."
             raise ConfigError(f"{where}: unknown key {key!r}.", hint)
         try:
-            values[key] = _convert(value, hints[key])
+            values[key] = convert_value(value, hints[key])
         except (TypeError, ValueError):
-            raise ConfigError(f"{where}: {key} must be {_describe(hints[key])}, found {value!r}.") from None
+            raise ConfigError(f"{where}: {key} must be {describe_type(hints[key])}, found {value!r}.") from None
     try:
         return dataclasses.replace(config, **values)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error.args[0]}", error.hint) from None
-
-
-def _convert(value: Any, hint: Any) -> Any:
-    """Return ``value`` as the annotated type.
-
-    Raises:
-        TypeError: If it is of another kind.
-        ValueError: If it is no such number.
-    """
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        for option in arguments:
-            try:
-                return _convert(value, option)
-            except (TypeError, ValueError):
-                continue
-        raise TypeError(value)
-    if origin is Literal:
-        if value is None and "none" in arguments:
-            return "none"
-        if isinstance(value, str) and value in arguments:
-            return value
-        raise TypeError(value)
-    if origin is tuple:
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise TypeError(value)
-        inner = arguments[0]
-        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            raise TypeError(value)
-        return tuple(_convert(v, inner) for v in value)
-    if hint is type(None):
-        if value is None:
-            return None
-        raise TypeError(value)
-    if hint is float:
-        if isinstance(value, bool) or not isinstance(value, int | float | str) or not math.isfinite(float(value)):
-            raise TypeError(value)
-        return float(value)  # also "1e-4", which YAML takes for text
-    kind = origin or hint
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TypeError(value)
-    return value
-
-
-def _describe(hint: Any) -> str:
-    """Return a type in words."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(_describe(option) for option in arguments)
-    if origin is Literal:
-        return " or ".join(str(option) for option in arguments)
-    if origin is tuple:
-        return "a list of numbers" if arguments[-1] is Ellipsis else f"{len(arguments)} numbers"
-    words = {float: "a number", int: "a whole number", bool: "true or false", str: "text", type(None): "null"}
-    return words.get(hint, {dict: "keys and values", list: "a list"}.get(origin or hint, str(hint)))
 
 
 def _plain(value: Any) -> Any:

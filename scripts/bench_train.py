@@ -29,7 +29,7 @@ import geoasanet as ga
 from geoasanet.config import TrainConfig, read_config
 from geoasanet.device import choose_device, choose_precision, keep_freed_memory
 from geoasanet.raster.dataset import open_dataset_folder
-from geoasanet.tools.train import loader_workers
+from geoasanet.tools.trainjob import loader_workers
 from geoasanet.training.learner import Learner
 from geoasanet.training.loop import training_batches
 from geoasanet.training.processes import Processes

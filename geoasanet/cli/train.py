@@ -17,7 +17,7 @@ from geoasanet.cli.console import Console, with_console
 from geoasanet.config import SHIPPED, TrainConfig, shipped_configs
 
 if TYPE_CHECKING:
-    from geoasanet.tools.train import TrainResult
+    from geoasanet.tools.trainjob import TrainResult
 
 
 def _shown(value: Any) -> str:

@@ -19,20 +19,17 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from geoasanet.errors import ModelError
-from geoasanet.models.blocks import resize
-from geoasanet.models.encoders import STAGE_LAYERS, STAGES, ConvNeXtEncoder, EncoderSpec, stage_layer
+from geoasanet.models.encoders import STAGE_LAYERS, STAGES, ConvNeXtEncoder, EncoderSpec
 from geoasanet.models.fusion import CascadeFusion, NoFocusing, SemanticFocusing, SumFusion
 from geoasanet.models.heads import FCNHead, UPerHead
-from geoasanet.models.network import Network, check_count, check_fraction
+from geoasanet.models.network import TwoHeadedNetwork, check_count, check_fraction
 from geoasanet.models.pretrained import load_encoder_weights
 
 Fusion = Literal["cfm", "sum"]
 """Cascade Fusion, or the plain sum of the ablation."""
 
-AUXILIARY_STAGE = 2
 
-
-class ASANet(Network):
+class ASANet(TwoHeadedNetwork):
     """Asymmetric Semantic Aligning Network.
 
     Args:
@@ -84,27 +81,9 @@ class ASANet(Network):
         self.focusing = nn.ModuleList(SemanticFocusing(dim) if sfm else NoFocusing() for dim in dims)
         self.fusion = nn.ModuleList(CascadeFusion(dim) if fusion == "cfm" else SumFusion() for dim in dims)
         self.head = UPerHead(dims, width, num_classes, dropout)
-        self.auxiliary = FCNHead(dims[AUXILIARY_STAGE], auxiliary_width, num_classes, dropout)
+        self.auxiliary = FCNHead(dims[self.auxiliary_stage], auxiliary_width, num_classes, dropout)
         if encoder_weights is not None:
             load_encoder_weights((self.rgb_encoder, self.sar_encoder), encoder, encoder_weights)
-
-    def forward(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return logits (B, K, H, W); in training mode also the auxiliary head's, same shape.
-
-        Raises:
-            ModelError: If the images do not fit the network or each other.
-        """
-        self.check_inputs(rgb_BCHW, sar_BSHW)
-        size = rgb_BCHW.shape[2:]
-        features = self.forward_features(rgb_BCHW, sar_BSHW)
-        logits_BKHW = resize(self.head(features), size)
-        if not self.training:
-            return logits_BKHW
-        return logits_BKHW, resize(self.auxiliary(features[AUXILIARY_STAGE]), size)
-
-    def layer_index(self, parameter_name: str) -> int:
-        """Return the layer for stage-wise decay; see :func:`geoasanet.models.encoders.stage_layer`."""
-        return stage_layer(parameter_name)
 
     def forward_features(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> list[Tensor]:
         """Return the fused maps at strides [4, 8, 16, 32]."""

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from geoasanet.errors import ModelError
+from geoasanet.models.blocks import resize
 
 MIN_SIDE = 32
 """Smallest height and width, in pixels, that leaves one pixel at the coarsest stride."""
@@ -106,6 +107,41 @@ class Network(nn.Module):
                 f"Height and width must be multiples of {step} px for this network, found {height}×{width}.",
                 f"Pad the images to {-(-height // step) * step}×{-(-width // step) * step}.",
             )
+
+
+class TwoHeadedNetwork(Network):
+    """A network with a head on all its maps and an auxiliary one on a single map.
+
+    Subclasses give ``head``, ``auxiliary`` and ``forward_features``.
+    """
+
+    head: nn.Module
+    """Gives logits at stride 4 from the list of maps."""
+    auxiliary: nn.Module
+    """Gives logits from one of them at its own stride."""
+    auxiliary_stage: int = 2
+    """Which one."""
+    align_corners: bool = False
+    """How logits are brought to the size of the image."""
+
+    def forward(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits (B, K, H, W); in training mode also the auxiliary head's, same shape.
+
+        Raises:
+            ModelError: If the images do not fit the network or each other.
+        """
+        self.check_inputs(rgb_BCHW, sar_BSHW)
+        size = rgb_BCHW.shape[2:]
+        features = self.forward_features(rgb_BCHW, sar_BSHW)
+        logits_BKHW = resize(self.head(features), size, align_corners=self.align_corners)
+        if not self.training:
+            return logits_BKHW
+        auxiliary_BKhw = self.auxiliary(features[self.auxiliary_stage])
+        return logits_BKHW, resize(auxiliary_BKhw, size, align_corners=self.align_corners)
+
+    def forward_features(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> list[Tensor]:
+        """Return the maps that the heads take, finest first."""
+        raise NotImplementedError
 
 
 def check_count(name: str, value: Any, largest: int, smallest: int = 1) -> int:

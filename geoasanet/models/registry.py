@@ -59,7 +59,7 @@ def create_model(
         ModelError: If the name or an argument is unknown or impossible.
         CheckpointError: If the encoder weights are out of reach or do not fit.
     """
-    network = _lookup(name)
+    network = find_network(name)
     signature = inspect.signature(network)
     common: dict[str, Any] = {"num_classes": num_classes, "in_channels": tuple(in_channels)}
     if encoder is not None:
@@ -86,7 +86,12 @@ def model_names() -> list[str]:
     return sorted(NETWORKS)
 
 
-def _lookup(name: str) -> Callable[..., Network]:
+def find_network(name: str) -> Callable[..., Network]:
+    """Return the class of the network called ``name``.
+
+    Raises:
+        ModelError: If there is none; the nearest name is suggested.
+    """
     if name in NETWORKS:
         return NETWORKS[name]
     nearest = difflib.get_close_matches(str(name).lower(), model_names(), 1, 0.4)

@@ -27,7 +27,7 @@ from geoasanet.errors import ModelError
 from geoasanet.models.blocks import ConvBlock, conv_blocks, init_kaiming, refuse_single_value, resize
 from geoasanet.models.encoders import STAGES, EncoderSpec
 from geoasanet.models.heads import Classifier, FCNHead
-from geoasanet.models.network import Network, check_count, check_fraction
+from geoasanet.models.network import TwoHeadedNetwork, check_count, check_fraction
 from geoasanet.models.pretrained import load_encoder_weights
 from geoasanet.models.resnet import ResNetEncoder
 
@@ -39,7 +39,7 @@ DILATIONS = (6, 12, 18)
 """Distances between the taps of the head's pyramid, pixels at the coarsest stride."""
 
 
-class SAGate(Network):
+class SAGate(TwoHeadedNetwork):
     """Separation-and-aggregation gates between two ResNets.
 
     Args:
@@ -60,6 +60,7 @@ class SAGate(Network):
     """
 
     auxiliary_weight = 0.2
+    auxiliary_stage = STAGES - 1
 
     def __init__(
         self,
@@ -95,20 +96,6 @@ class SAGate(Network):
         self.auxiliary = FCNHead(dims[-1], auxiliary_width, num_classes, dropout)
         if encoder_weights is not None:
             load_encoder_weights((self.rgb_encoder, self.sar_encoder), encoder, encoder_weights)
-
-    def forward(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return logits (B, K, H, W); in training mode also the auxiliary head's, same shape.
-
-        Raises:
-            ModelError: If the images do not fit the network or each other, or there is one only in training.
-        """
-        self.check_inputs(rgb_BCHW, sar_BSHW)
-        size = rgb_BCHW.shape[2:]
-        features = self.forward_features(rgb_BCHW, sar_BSHW)
-        logits_BKHW = resize(self.head(features), size, align_corners=self.align_corners)
-        if not self.training:
-            return logits_BKHW
-        return logits_BKHW, resize(self.auxiliary(features[-1]), size, align_corners=self.align_corners)
 
     def forward_features(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> list[Tensor]:
         """Return the merged maps at strides [4, 8, 16, 32], the last at 16 in the official variant."""

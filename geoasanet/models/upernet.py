@@ -20,19 +20,16 @@ import torch
 from torch import Tensor
 
 from geoasanet.errors import ModelError
-from geoasanet.models.blocks import resize
 from geoasanet.models.encoders import STAGE_LAYERS, STAGES, ConvNeXtEncoder, EncoderSpec, stage_layer
 from geoasanet.models.heads import FCNHead, UPerHead
-from geoasanet.models.network import Network, check_count, check_fraction
+from geoasanet.models.network import TwoHeadedNetwork, check_count, check_fraction
 from geoasanet.models.pretrained import load_encoder_weights
 
 Inputs = Literal["rgb", "sar", "both"]
 """One sensor, or both stacked."""
 
-AUXILIARY_STAGE = 2
 
-
-class UPerNet(Network):
+class UPerNet(TwoHeadedNetwork):
     """One encoder for one sensor, or for both stacked.
 
     Args:
@@ -80,27 +77,13 @@ class UPerNet(Network):
         self.encoder = ConvNeXtEncoder(encoder, channels, drop_path)
         dims = self.encoder.dims
         self.head = UPerHead(dims, width, num_classes, dropout)
-        self.auxiliary = FCNHead(dims[AUXILIARY_STAGE], auxiliary_width, num_classes, dropout)
+        self.auxiliary = FCNHead(dims[self.auxiliary_stage], auxiliary_width, num_classes, dropout)
         if encoder_weights is not None:
             load_encoder_weights((self.encoder,), encoder, encoder_weights)
 
     def layer_index(self, parameter_name: str) -> int:
         """Return the layer for stage-wise decay; see :func:`geoasanet.models.encoders.stage_layer`."""
         return stage_layer(parameter_name)
-
-    def forward(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return logits (B, K, H, W); in training mode also the auxiliary head's, same shape.
-
-        Raises:
-            ModelError: If the images do not fit the network or each other.
-        """
-        self.check_inputs(rgb_BCHW, sar_BSHW)
-        size = rgb_BCHW.shape[2:]
-        features = self.forward_features(rgb_BCHW, sar_BSHW)
-        logits_BKHW = resize(self.head(features), size)
-        if not self.training:
-            return logits_BKHW
-        return logits_BKHW, resize(self.auxiliary(features[AUXILIARY_STAGE]), size)
 
     def forward_features(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> list[Tensor]:
         """Return the normed maps at strides [4, 8, 16, 32]."""

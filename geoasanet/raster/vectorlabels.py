@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 from geoasanet.classes import NODATA, ClassSchema
 from geoasanet.errors import LabelError, VectorError
 from geoasanet.raster.grid import Grid
-from geoasanet.raster.labels import unknown_value, value_table
+from geoasanet.raster.labelvalues import unknown_value, value_table
 from geoasanet.windows import Window
 
 ID_FIELDS = ("class_id", "classid", "id_class", "lc_id", "label_id", "gridcode", "dn")

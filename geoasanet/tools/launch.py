@@ -14,7 +14,7 @@ from geoasanet import errors
 from geoasanet.errors import DeviceError, GeoASANetError
 
 if TYPE_CHECKING:
-    from geoasanet.tools.train import TrainJob, TrainResult
+    from geoasanet.tools.trainjob import TrainJob, TrainResult
 
 
 def launch(job: TrainJob, processes: int) -> TrainResult:
@@ -56,7 +56,7 @@ def launch(job: TrainJob, processes: int) -> TrainResult:
 
 def _work(job: TrainJob, folder: str) -> TrainResult:
     """Run one of the processes; an error is left in ``folder`` for the launcher."""
-    from geoasanet.tools.train import run_job
+    from geoasanet.tools.trainjob import run_job
 
     try:
         return run_job(job)

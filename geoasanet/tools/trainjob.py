@@ -1,0 +1,243 @@
+"""One training, checked and ready to run in this process or in several."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from geoasanet.bands import InputBands, SensorBands
+from geoasanet.classes import ClassSchema
+from geoasanet.config import TrainConfig
+from geoasanet.device import choose_precision, device_name, keep_freed_memory
+from geoasanet.errors import ConfigError
+from geoasanet.metrics import Metrics
+from geoasanet.models.network import Network
+from geoasanet.models.registry import create_model
+from geoasanet.raster.dataset import TileDataset, open_dataset_folder
+from geoasanet.raster.moments import class_weights
+from geoasanet.tools.runfolder import prepare_folder
+from geoasanet.training.learner import Learner, stir_biases
+from geoasanet.training.log import RunLog
+from geoasanet.training.loop import BEST, LAST, Run, fit
+from geoasanet.training.processes import Processes, joined
+from geoasanet.training.state import load_state
+from geoasanet.training.survey import Survey, survey
+from geoasanet.training.watch import Beginning, Silent, Watch
+
+_MANY_PARAMETERS = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What :func:`train` made."""
+
+    out: Path
+    """Folder of the run."""
+    best: Path | None
+    """Checkpoint with the best val mIoU."""
+    last: Path
+    """Checkpoint of the last evaluation."""
+    iterations: int
+    """Optimiser steps done."""
+    metrics: Metrics | None
+    """Accuracy of ``best`` on the val split."""
+    best_iteration: int | None
+    """Step after which ``best`` was saved."""
+    classes: ClassSchema
+    seconds: float
+    """Time of training, that before a resume included."""
+    warnings: tuple[str, ...]
+    first: bool = True
+    """False in all but one of the processes that torchrun started."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain values for JSON."""
+        return {
+            "out": str(self.out),
+            "best": None if self.best is None else str(self.best),
+            "last": str(self.last),
+            "iterations": self.iterations,
+            "best_iteration": self.best_iteration,
+            "metrics": None if self.metrics is None else self.metrics.to_dict(self.classes.names),
+            "class_schema": self.classes.to_dict(),
+            "seconds": round(self.seconds, 3),
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """A checked training, ready to run in one or several processes."""
+
+    config: TrainConfig
+    out: Path
+    device: str
+    resume: bool
+    watch: Watch
+
+
+def run_job(job: TrainJob) -> TrainResult:
+    """Run a checked training in this process, together with those that were started with it."""
+    config = job.config
+    with joined(job.device) as processes:
+        watch = job.watch if processes.first else Silent()
+        arithmetic = choose_precision(config.precision, processes.device)
+        if processes.device.type == "cpu":
+            keep_freed_memory()
+        dataset = _dataset(config)
+        network = _probe_network(config, dataset)
+        found = survey(
+            dataset, _given_bands(config), cache=config.cache, processes=processes.here, progress=watch.progress
+        )
+        network = _network(config, found) if network is None else network
+        learner = Learner(network, config, _class_weights(config, found, dataset), processes, arithmetic)
+        run = Run(job.out, config, found, learner, loader_workers(config, processes), _summary(config, found), watch)
+        notes = list(found.warnings) + _size_notes(network, processes)
+        if job.resume:
+            loaded = load_state(job.out)
+            notes += loaded.notes
+            run.take_over(loaded)
+        log = None
+        if processes.first:
+            prepare_folder(job.out, config, resume=job.resume)
+            log = RunLog(job.out, found.classes.names, config.log_every, run.iteration, colors=found.classes.colors)
+        processes.wait()
+        watch.begin(_beginning(job, run, processes, arithmetic))
+        for note in notes:
+            watch.note(note)
+        began = time.monotonic() - run.seconds
+        try:
+            fit(run, log)
+        finally:
+            if log is not None:
+                log.close()
+        seconds = run.seconds or time.monotonic() - began
+        for note in [] if log is None else log.notes:
+            watch.note(note)
+            notes.append(note)
+    return TrainResult(
+        job.out,
+        job.out / BEST if run.best else None,
+        job.out / LAST,
+        run.iteration,
+        run.best.metrics if run.best else None,
+        run.best.iteration if run.best else None,
+        found.classes,
+        seconds,
+        tuple(notes),
+        processes.first,
+    )
+
+
+def _dataset(config: TrainConfig) -> TileDataset:
+    dataset = open_dataset_folder(config.data)
+    classes = None if config.classes is None else ClassSchema.from_dict({"classes": config.classes})
+    if classes is not None and dataset.classes is not None and classes.names != dataset.classes.names:
+        raise ConfigError(
+            f"The configuration has classes {', '.join(classes.names)}, but {dataset.root} has "
+            f"{', '.join(dataset.classes.names)}.",
+            "Leave classes out of the configuration.",
+        )
+    return dataset.assuming(classes, reduce_zero_label=config.reduce_zero_label)
+
+
+def _given_bands(config: TrainConfig) -> InputBands | None:
+    if config.rgb_mean is None or config.rgb_std is None or config.sar_mean is None or config.sar_std is None:
+        return None
+    names = ("red", "green", "blue")
+    rgb = SensorBands(config.rgb_mean, config.rgb_std, "uint8", names if len(config.rgb_mean) == 3 else ())
+    return InputBands(rgb, SensorBands(config.sar_mean, config.sar_std, "uint8"))
+
+
+def _probe_network(config: TrainConfig, dataset: TileDataset) -> Network | None:
+    """Build the network before reading the tiles, where the folder says enough: a wrong argument then fails at once."""
+    bands = _given_bands(config) or dataset.bands
+    if bands is None or dataset.classes is None:
+        return None
+    return _build(config, len(dataset.classes), len(bands.sar))
+
+
+def _network(config: TrainConfig, found: Survey) -> Network:
+    return _build(config, len(found.classes), len(found.bands.sar))
+
+
+def _build(config: TrainConfig, num_classes: int, sar_bands: int) -> Network:
+    import torch
+
+    torch.manual_seed(config.seed)
+    network = create_model(
+        config.model,
+        num_classes,
+        (3, sar_bands),
+        config.encoder,
+        encoder_weights=config.encoder_weights,
+        **config.model_args,
+    )
+    if config.missing_rgb or config.missing_sar:
+        stir_biases(network)
+    return network
+
+
+def _class_weights(config: TrainConfig, found: Survey, dataset: TileDataset) -> Sequence[float] | None:
+    if config.class_weights == "none":
+        return None
+    if config.class_weights == "auto":
+        return dataset.class_weights or class_weights(found.class_pixels)
+    if len(config.class_weights) != len(found.classes):
+        raise ConfigError(
+            f"class_weights has {len(config.class_weights)} values, but there are {len(found.classes)} classes: "
+            f"{', '.join(found.classes.names)}."
+        )
+    return config.class_weights
+
+
+def _size_notes(network: Network, processes: Processes) -> list[str]:
+    """Say so if the network is more than a CPU can train."""
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    if processes.device.type != "cpu" or parameters < _MANY_PARAMETERS:
+        return []
+    return [
+        f"A network of {parameters / 1e6:.0f} million parameters takes very long on a CPU. For a small one, which an "
+        "hour is enough for: geoasanet train asanet_small."
+    ]
+
+
+def loader_workers(config: TrainConfig, processes: Processes) -> int:
+    """Return how many processes prepare samples for this one."""
+    if config.workers != "auto":
+        return config.workers
+    if processes.device.type != "cuda":
+        return 0  # the network takes every core; preparing a sample costs a few percent of its step
+    return max(1, min(16, (os.cpu_count() or 1) // processes.here))
+
+
+def _summary(config: TrainConfig, found: Survey) -> dict[str, Any]:
+    return {
+        "data": Path(config.data).name,
+        "train_tiles": len(found.train.names),
+        "val_tiles": len(found.val.names),
+        "class_pixels": list(found.class_pixels),
+        "seed": config.seed,
+    }
+
+
+def _beginning(job: TrainJob, run: Run, processes: Processes, arithmetic: Literal["fp32", "bf16", "fp16"]) -> Beginning:
+    config, network = job.config, run.learner.network
+    encoder = network.architecture.arguments.get("encoder")
+    where = device_name(processes.device)
+    return Beginning(
+        job.out,
+        f"{config.model}, {encoder}" if isinstance(encoder, str) else config.model,
+        sum(p.numel() for p in network.parameters()),
+        f"{where}, {arithmetic}",
+        processes.world,
+        len(run.survey.train.names),
+        len(run.survey.val.names),
+        run.survey.classes.names,
+        run.iteration,
+        config.iterations,
+    )
