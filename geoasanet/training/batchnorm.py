@@ -52,8 +52,8 @@ class ProcessBatchNorm(_BatchNorm):
             return super().forward(input)
         axes = [0, *range(2, input.ndim)]
         shape = [1, -1, *[1] * (input.ndim - 2)]
-        x = input.float()
-        count = _total(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+        x = input if input.dtype == torch.float64 else input.float()
+        count = _total(torch.tensor(x.numel() / x.shape[1], dtype=x.dtype, device=x.device))
         mean = _total(x.sum(axes)) / count
         centred = x - mean.view(shape)
         variance = _total(centred.square().sum(axes)) / count
