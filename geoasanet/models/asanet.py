@@ -19,7 +19,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from geoasanet.errors import ModelError
-from geoasanet.models.encoders import STAGE_LAYERS, STAGES, ConvNeXtEncoder, EncoderSpec
+from geoasanet.models.encoders import STAGE_LAYERS, STAGES, ConvNeXtEncoder, EncoderSpec, stage_layer
 from geoasanet.models.fusion import CascadeFusion, NoFocusing, SemanticFocusing, SumFusion
 from geoasanet.models.heads import FCNHead, UPerHead
 from geoasanet.models.network import TwoHeadedNetwork, check_count, check_fraction
@@ -84,6 +84,10 @@ class ASANet(TwoHeadedNetwork):
         self.auxiliary = FCNHead(dims[self.auxiliary_stage], auxiliary_width, num_classes, dropout)
         if encoder_weights is not None:
             load_encoder_weights((self.rgb_encoder, self.sar_encoder), encoder, encoder_weights)
+
+    def layer_index(self, parameter_name: str) -> int:
+        """Return the layer for stage-wise decay; see :func:`geoasanet.models.encoders.stage_layer`."""
+        return stage_layer(parameter_name)
 
     def forward_features(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> list[Tensor]:
         """Return the fused maps at strides [4, 8, 16, 32]."""
