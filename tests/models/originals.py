@@ -82,6 +82,17 @@ def original_names(golden: Path, name: str, model: Network) -> dict[str, torch.T
     return {theirs[key]: tensor for key, tensor in model.state_dict().items()}
 
 
+def assert_equal_but_for_ties(logits: torch.Tensor, recorded: torch.Tensor) -> None:
+    """Compare with recorded logits, for networks that pool and unpool.
+
+    Of two nearly equal values in a window, rounding says which is the larger and where it is put back, and processors
+    and libraries round differently; what lies around such a window then differs. Anything else would move all pixels.
+    """
+    difference = (logits - recorded).abs().amax(dim=1) / recorded.std()
+    assert difference.median() <= 2e-4
+    assert (difference <= 1e-3).float().mean() >= 0.7
+
+
 def relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """Return the largest difference in units of the reference's standard deviation."""
     assert ours.shape == theirs.shape

@@ -13,7 +13,7 @@ from geoasanet.models import cmfnet
 from geoasanet.models.channel_transformer import ChannelTransformer, JointChannels
 from geoasanet.models.registry import create_model
 from geoasanet.models.vgg import pool
-from tests.models.originals import check_conversion, load_reference, relative_difference
+from tests.models.originals import assert_equal_but_for_ties, check_conversion, load_reference
 from tests.models.tester import NetworkTester
 
 SMALL = {"encoder": {"depths": [2, 2, 3, 3, 3], "dims": [8, 8, 16, 16, 16]}, "layers": 2}
@@ -41,7 +41,7 @@ def test_full_size_network_gives_the_original_log_probabilities(golden, golden_w
         pooled, where = pool(x)
         for channel, row, column, position in NEAR_TIES.get(next(calls), []):
             value = x[0, channel].flatten()[position]
-            torch.testing.assert_close(value, pooled[0, channel, row, column], atol=5e-5, rtol=0)
+            torch.testing.assert_close(value, pooled[0, channel, row, column], atol=5e-4, rtol=0)
             pooled[0, channel, row, column] = value
             where[0, channel, row, column] = position
         return pooled, where
@@ -49,7 +49,8 @@ def test_full_size_network_gives_the_original_log_probabilities(golden, golden_w
     monkeypatch.setattr(cmfnet, "pool", pool_as_recorded)
     logits, operations = reference.run()
     assert next(calls) == 9
-    assert relative_difference(logits.log_softmax(1), reference.arrays["logits_1_4"]) <= 1e-3
+    # Here all pixels are equal; on another processor other windows may be near ties.
+    assert_equal_but_for_ties(logits.log_softmax(1), reference.arrays["logits_1_4"])
     assert sum(p.numel() for p in reference.model.parameters()) == reference.parameters == 104_074_118
     assert operations == pytest.approx(79.34, rel=1e-2)
 
