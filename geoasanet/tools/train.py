@@ -10,7 +10,7 @@ from typing import Any
 from geoasanet.config import TrainConfig, read_config
 from geoasanet.device import Precision
 from geoasanet.errors import CheckpointError, ConfigError
-from geoasanet.tools.runfolder import CONFIG, choose_folder
+from geoasanet.tools.runfolder import CONFIG, check_writable, new_folder
 from geoasanet.tools.trainjob import TrainJob, TrainResult, run_job
 from geoasanet.training.processes import started_by_torchrun
 from geoasanet.training.state import NAME
@@ -82,16 +82,21 @@ def train(
     if folder is not None:
         _check_changes(chosen, changed, folder)
     world = _world(gpus, changed)
-    going_on = folder is not None
-    if folder is None:
-        name = Path(config).stem if isinstance(config, str | Path) else changed.model
-        folder = choose_folder(name, None if out is None else Path(out), overwrite)
-    job = TrainJob(changed, folder, device, going_on, watch)
-    if world > 1 and not started_by_torchrun():
-        from geoasanet.tools.launch import launch
+    if folder is not None:
+        check_writable(folder)
+        return _run(TrainJob(changed, folder, device, True, False, watch), world)
+    name = Path(config).stem if isinstance(config, str | Path) else changed.model
+    replace = overwrite or restarted
+    with new_folder(name, None if out is None else Path(out), replace) as folder:
+        return _run(TrainJob(changed, folder, device, False, replace, watch), world)
 
-        return launch(job, world)
-    return run_job(job)
+
+def _run(job: TrainJob, world: int) -> TrainResult:
+    if world == 1 or started_by_torchrun():
+        return run_job(job)
+    from geoasanet.tools.launch import launch
+
+    return launch(job, world)
 
 
 def _read(config: Mapping[str, Any] | str | Path | None) -> TrainConfig:

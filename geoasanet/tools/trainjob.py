@@ -77,6 +77,9 @@ class TrainJob:
     out: Path
     device: str
     resume: bool
+    """Go on from the state in the folder."""
+    replace: bool
+    """Otherwise, a run in the folder may be replaced."""
     watch: Watch
 
 
@@ -103,7 +106,7 @@ def run_job(job: TrainJob) -> TrainResult:
             run.take_over(loaded)
         log = None
         if processes.first:
-            prepare_folder(job.out, config, resume=job.resume)
+            prepare_folder(job.out, config, resume=job.resume, replace=job.replace)
             log = RunLog(job.out, found.classes.names, config.log_every, run.iteration, colors=found.classes.colors)
         processes.wait()
         watch.begin(_beginning(job, run, processes, arithmetic))
