@@ -490,6 +490,28 @@ def test_the_latest_run_is_found(
     assert result.checkpoint == "runs/latest/best.safetensors"
 
 
+def test_without_a_run_the_packaged_checkpoint_is_used_and_says_what_it_is(
+    make_raster: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geoasanet.models.header import read_checkpoint_header
+    from geoasanet.tools.checkpoints import packaged_checkpoints
+
+    packaged = packaged_checkpoints()["s1s2-10m"]
+    assert packaged.stat().st_size <= 12_000_000
+    assert "Los Angeles" in packaged.with_suffix(".md").read_text()
+    header = read_checkpoint_header(packaged)
+    rng = np.random.default_rng(0)
+    mean = np.array([*header.bands.rgb.mean, *header.bands.sar.mean])[:, None, None]
+    pixels = rng.normal(mean, 20, (4, 64, 80)).clip(1, 255).astype(np.uint8)
+    monkeypatch.chdir(tmp_path)
+    result = predict(make_raster("rgb.tif", pixels[:3]), make_raster("sar.tif", pixels[3:]))
+    assert result.checkpoint == "s1s2-10m"
+    (note,) = result.warnings
+    assert note.startswith("The packaged checkpoint s1s2-10m was trained on western Los Angeles")
+    with rasterio.open(result.map) as dataset:
+        assert set(np.unique(dataset.read(1))) <= set(range(5))
+
+
 def test_another_window_is_said_to_be_another_network(scene_files: Files, checkpoint: Path, tmp_path: Path) -> None:
     rgb, sar = scene_files(80, 80)
     result = predict(rgb, sar, checkpoint=checkpoint, out=tmp_path / "m.tif", window=96)
