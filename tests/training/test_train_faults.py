@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,10 +76,10 @@ class TestFolder:
         monkeypatch.chdir(tmp_path)
         run = train(tiles(), None).out
         assert ga.train(resume="runs/latest", max_iters=3, device="cpu").iterations == 3
-        assert os.readlink("runs/latest") == run.name
+        assert Path("runs/latest").readlink() == Path(run.name)
         run.rename(tmp_path / "runs" / "other")  # the link leads nowhere now
         train(tmp_path / "tiles", Path("runs/new"))
-        assert os.readlink("runs/latest") == "new"
+        assert Path("runs/latest").readlink() == Path("new")
 
     def test_runs_begun_in_the_same_second_have_folders_of_their_own(
         self, tiles: Tiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
