@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from geoasanet.errors import GeoASANetError
     from geoasanet.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from geoasanet.models.registry import create_model
+    from geoasanet.tools.benchmark import benchmark
     from geoasanet.tools.convert import convert
     from geoasanet.tools.demo import demo
     from geoasanet.tools.evaluate import evaluate
     from geoasanet.tools.info import info
+    from geoasanet.tools.models import describe_model, list_models
     from geoasanet.tools.predict import predict
     from geoasanet.tools.tile import tile
     from geoasanet.tools.train import train
@@ -35,11 +37,14 @@ _HOMES = {
     "InputBands": "geoasanet.bands",
     "SensorBands": "geoasanet.bands",
     "TrainConfig": "geoasanet.config",
+    "benchmark": "geoasanet.tools.benchmark",
     "convert": "geoasanet.tools.convert",
     "create_model": "geoasanet.models.registry",
     "demo": "geoasanet.tools.demo",
+    "describe_model": "geoasanet.tools.models",
     "evaluate": "geoasanet.tools.evaluate",
     "info": "geoasanet.tools.info",
+    "list_models": "geoasanet.tools.models",
     "load_checkpoint": "geoasanet.models.checkpoint",
     "predict": "geoasanet.tools.predict",
     "save_checkpoint": "geoasanet.models.checkpoint",
@@ -56,11 +61,14 @@ __all__ = [
     "SensorBands",
     "TrainConfig",
     "__version__",
+    "benchmark",
     "convert",
     "create_model",
     "demo",
+    "describe_model",
     "evaluate",
     "info",
+    "list_models",
     "load_checkpoint",
     "predict",
     "save_checkpoint",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from geoasanet.models.flops import SIZE, Cost, cost_of
 from geoasanet.models.registry import find_network
 
 SOURCE = "ASANet paper (arXiv 2412.02044)"
@@ -52,6 +54,8 @@ class Card:
     """Year of the paper."""
     paper: str
     """First author and venue."""
+    cost: Cost
+    """Size of the network with all defaults, as :func:`geoasanet.models.flops.cost_of` counts it in some seconds."""
     weights_licence: str
     """Licence of the ImageNet weights of its encoders, short."""
     weights: str
@@ -76,6 +80,7 @@ CARDS: dict[str, Card] = {
         year=2021,
         paper="Yang et al., ISPRS J.",
         arxiv="2105.04132",
+        cost=Cost(355_713_990, 0, 66_191_867_904),
         weights_licence="Apache-2.0",
         weights="ResNet, timm",
         published=Published(356, 65, 35.9, 76.27, 91.11, 53.57),
@@ -86,6 +91,7 @@ CARDS: dict[str, Card] = {
         paper="Zhang et al., ISPRS J.",
         doi="10.1016/j.isprsjprs.2024.09.025",
         arxiv="2412.02044",
+        cost=Cost(82_458_294, 443_398, 25_834_284_288),
         weights_licence=_NON_COMMERCIAL,
         weights=_CONVNEXT,
         published=Published(82, 25, 48.7, 78.31, 94.48, 56.11),
@@ -99,6 +105,7 @@ CARDS: dict[str, Card] = {
         year=2022,
         paper="Ma et al., IEEE JSTARS",
         doi="10.1109/JSTARS.2022.3165005",
+        cost=Cost(104_074_118, 0, 79_338_930_176),
         weights_licence="BSD-3-Clause",
         weights=_VGG,
         published=Published(104, 77, 21.6, 76.31, 89.79, 53.72),
@@ -109,6 +116,7 @@ CARDS: dict[str, Card] = {
         paper="Zhang et al., IEEE T-ITS",
         doi="10.1109/TITS.2023.3300537",
         arxiv="2203.04838",
+        cost=Cost(66_557_710, 0, 14_799_224_832),
         weights_licence="NVIDIA SCL",
         weights="Mix Transformer, NVIDIA Source Code License; no commercial use",
         published=Published(67, 15, 33.5, 77.10, 94.32, 55.68),
@@ -119,6 +127,7 @@ CARDS: dict[str, Card] = {
         paper="Ma et al., IEEE TGRS",
         doi="10.1109/TGRS.2024.3373033",
         encoder="R50 + ViT-B/16",
+        cost=Cost(203_403_558, 0, 69_607_408_640),
         weights_licence="Apache-2.0",
         weights="R50 + ViT-B/16, Google",
         published=Published(203, 70, 20.7, 75.72, 87.64, 54.47),
@@ -128,6 +137,7 @@ CARDS: dict[str, Card] = {
         year=2016,
         paper="Hazirbas et al., ACCV",
         doi="10.1007/978-3-319-54181-5_14",
+        cost=Cost(55_159_046, 9_350, 65_689_092_096),
         weights_licence="BSD-3-Clause",
         weights=_VGG,
         published=Published(55, 66, 88.8, 60.62, 48.87, 38.01),
@@ -141,6 +151,7 @@ CARDS: dict[str, Card] = {
         year=2020,
         paper="Chen et al., ECCV",
         arxiv="2007.09183",
+        cost=Cost(121_249_102, 9_441_286, 46_148_608_000),
         weights_licence="Apache-2.0",
         weights="ResNet with deep stem, Gluon",
         published=Published(121, 46, 34.9, 73.84, 90.89, 53.17),
@@ -151,6 +162,7 @@ CARDS: dict[str, Card] = {
         year=2018,
         paper="Xiao et al., ECCV",
         arxiv="1807.10221",
+        cost=Cost(37_093_062, 443_398, 19_115_851_776),
         weights_licence=_NON_COMMERCIAL,
         weights=_CONVNEXT,
         variants=(
@@ -160,6 +172,20 @@ CARDS: dict[str, Card] = {
     ),
 }
 """Card of every network in the registry."""
+
+
+def known_cost(name: str, arguments: Mapping[str, Any], size: int = SIZE) -> Cost:
+    """Return what a network costs: from its card where that has it, else counted.
+
+    Args:
+        name: Registry name.
+        arguments: Arguments that differ from the defaults.
+        size: Height and width of the image, pixels.
+
+    Raises:
+        ModelError: If the name or an argument is unknown or impossible, or the network does not take this size.
+    """
+    return CARDS[name].cost if not arguments and size == SIZE else cost_of(name, arguments, size)
 
 
 def about(name: str) -> tuple[str, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from geoasanet.models.cards import CARDS, SOURCE, Published, about, argument_texts
-from geoasanet.models.flops import NUM_CLASSES, SIZE, Cost, build_on_meta, cost_of, measure_cost
+from geoasanet.models.flops import NUM_CLASSES, SIZE, build_on_meta, cost_of
 from geoasanet.models.network import MIN_SIDE
 from geoasanet.models.registry import find_network, model_names
 from geoasanet.tools.modelspec import ModelSpec
@@ -106,7 +105,7 @@ REQUIRED = "(required)"
 def list_models() -> tuple[ModelInfo, ...]:
     """Return all networks, oldest first, with what they cost for 6 classes, one SAR band and 256×256 px.
 
-    Costs are counted, not looked up: parameters and multiply-accumulates of convolutions and matrix products.
+    Multiply-accumulates are those of convolutions and matrix products.
     """
     return tuple(sorted((_info(name) for name in model_names()), key=lambda info: (info.year, info.name)))
 
@@ -142,15 +141,10 @@ def table_notes() -> dict[str, Any]:
     return {"size": SIZE, "num_classes": NUM_CLASSES, "in_channels": [3, 1], "published_source": SOURCE}
 
 
-@functools.cache
-def default_cost(name: str) -> Cost:
-    """Return what a network with all defaults costs."""
-    return measure_cost(build_on_meta(name))
-
-
 def _info(name: str) -> ModelInfo:
     signature = inspect.signature(find_network(name))
-    card, cost = CARDS[name], default_cost(name)
+    card = CARDS[name]
+    cost = card.cost
     encoder = signature.parameters.get("encoder")
     return ModelInfo(
         name=name,
@@ -176,5 +170,3 @@ def _variant(name: str, arguments: Mapping[str, Any], text: str) -> ModelVariant
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-

@@ -1,4 +1,4 @@
-"""Naming a network with arguments on one line: ``sagate``, ``fusenet:variant=sf5``, ``asanet:encoder=convnextv2_base``."""
+"""Naming a network with arguments on one line: ``sagate``, ``fusenet:variant=sf5``."""
 
 from __future__ import annotations
 
