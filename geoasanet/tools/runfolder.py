@@ -7,9 +7,10 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import geoasanet
 from geoasanet.config import TrainConfig
@@ -26,6 +27,8 @@ _FILES = (BEST, LAST, NAME, PREVIOUS, METRICS, CURVES, EVENTS, CONFIG)
 """What a run writes into its folder; nothing else in it is ever removed."""
 _MARK = "# geoasanet "
 """How the configuration in the folder of a run begins."""
+_MAY_CHANGE = ("data", "iterations", "workers", "cache", "log_every", "validate_every", "save_every", "compile")
+"""Keys that a resumed run may have otherwise than it began with."""
 
 
 @contextlib.contextmanager
@@ -116,6 +119,26 @@ def check_writable(out: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(f"Run folder {out} is not writable ({error.strerror or error}).") from None
+
+
+def check_recipe(before: Mapping[str, Any], config: TrainConfig, folder: Path) -> None:
+    """Raise unless a run can go on with a configuration.
+
+    Args:
+        before: Keys and values that it began with.
+        config: What it is to go on with.
+        folder: Its folder.
+
+    Raises:
+        ConfigError: If a key that decides the weights differs.
+    """
+    for key, value in config.to_dict().items():
+        if key not in _MAY_CHANGE and key in before and before[key] != value:
+            raise ConfigError(
+                f"The run in {folder} began with {key} = {before[key]!r}, it cannot go on with {value!r}.",
+                f"What may change are {', '.join(_MAY_CHANGE)}. Begin a new run for others; if {folder / CONFIG} was "
+                "changed or damaged, restore it.",
+            )
 
 
 def prepare_folder(out: Path, config: TrainConfig, *, resume: bool, replace: bool) -> None:

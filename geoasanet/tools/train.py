@@ -10,14 +10,10 @@ from typing import Any
 from geoasanet.config import TrainConfig, read_config
 from geoasanet.device import Precision
 from geoasanet.errors import CheckpointError, ConfigError
-from geoasanet.tools.runfolder import CONFIG, check_writable, new_folder
+from geoasanet.tools.runfolder import CONFIG, check_recipe, check_writable, new_folder
 from geoasanet.tools.trainjob import TrainJob, TrainResult, run_job
 from geoasanet.training.processes import started_by_torchrun
-from geoasanet.training.state import NAME
 from geoasanet.training.watch import Silent, Watch
-
-_MAY_CHANGE = ("data", "iterations", "workers", "cache", "log_every", "validate_every", "save_every", "compile")
-"""Keys that a resumed run may have otherwise than it began with."""
 
 
 def train(
@@ -71,8 +67,8 @@ def train(
     watch = Silent() if watch is None else watch
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     folder = None if resume is None else Path(resume)
-    if folder is None and restarted and out is not None and (Path(out) / NAME).exists():
-        folder = Path(out)  # torchrun started the same command again after a failure
+    if folder is None and restarted and out is not None and (Path(out) / CONFIG).is_file():
+        folder, config = Path(out), None  # torchrun started the same command again after a failure
     if folder is not None:
         chosen = _resumed_config(folder, config, out)
     else:
@@ -80,11 +76,11 @@ def train(
     changes = _changes(data, precision, compile, max_iters)
     changed = TrainConfig.from_mapping({**chosen.to_dict(), **changes}, "train").changed(settings)
     if folder is not None:
-        _check_changes(chosen, changed, folder)
+        check_recipe(chosen.to_dict(), changed, folder)
     world = _world(gpus, changed)
     if folder is not None:
         check_writable(folder)
-        return _run(TrainJob(changed, folder, device, True, False, watch), world)
+        return _run(TrainJob(changed, folder, device, True, True, watch), world)
     name = Path(config).stem if isinstance(config, str | Path) else changed.model
     replace = overwrite or restarted
     with new_folder(name, None if out is None else Path(out), replace) as folder:
@@ -123,16 +119,6 @@ def _resumed_config(folder: Path, config: Any, out: Any) -> TrainConfig:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} holds no {CONFIG}: nothing to resume.", "Give the folder of a run.")
     return read_config(folder / CONFIG)
-
-
-def _check_changes(before: TrainConfig, after: TrainConfig, folder: Path) -> None:
-    old, new = before.to_dict(), after.to_dict()
-    for key, value in old.items():
-        if value != new[key] and key not in _MAY_CHANGE:
-            raise ConfigError(
-                f"The run in {folder} began with {key} = {value!r}, it cannot go on with {new[key]!r}.",
-                f"What may change are {', '.join(_MAY_CHANGE)}. Begin a new run for others.",
-            )
 
 
 def _world(gpus: int | None, config: TrainConfig) -> int:

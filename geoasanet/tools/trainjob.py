@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +19,12 @@ from geoasanet.models.network import Network
 from geoasanet.models.registry import create_model
 from geoasanet.raster.dataset import TileDataset, open_dataset_folder
 from geoasanet.raster.moments import class_weights
-from geoasanet.tools.runfolder import prepare_folder
+from geoasanet.tools.runfolder import check_recipe, prepare_folder
 from geoasanet.training.learner import Learner, stir_biases
 from geoasanet.training.log import RunLog
 from geoasanet.training.loop import BEST, LAST, Run, fit
 from geoasanet.training.processes import Processes, joined
-from geoasanet.training.state import load_state
+from geoasanet.training.state import Loaded, has_state, load_state
 from geoasanet.training.survey import Survey, survey
 from geoasanet.training.watch import Beginning, Silent, Watch
 
@@ -91,22 +91,24 @@ def run_job(job: TrainJob) -> TrainResult:
         arithmetic = choose_precision(config.precision, processes.device)
         if processes.device.type == "cpu":
             keep_freed_memory()
+        saved, notes = _saved(job)
         dataset = _dataset(config)
-        network = _probe_network(config, dataset)
+        recipe = config if saved is None else replace(config, encoder_weights=None)  # the state has all weights
+        network = _probe_network(recipe, dataset)
         found = survey(
             dataset, _given_bands(config), cache=config.cache, processes=processes.here, progress=watch.progress
         )
-        network = _network(config, found) if network is None else network
+        network = _network(recipe, found) if network is None else network
         learner = Learner(network, config, _class_weights(config, found, dataset), processes, arithmetic)
         run = Run(job.out, config, found, learner, loader_workers(config, processes), _summary(config, found), watch)
-        notes = list(found.warnings) + _size_notes(network, processes)
-        if job.resume:
-            loaded = load_state(job.out)
-            notes += loaded.notes
-            run.take_over(loaded)
+        notes += [*found.warnings, *_size_notes(network, processes)]
+        resumed = saved is not None
+        if saved is not None:
+            notes += run.take_over(saved)
+            saved = None  # it takes as much memory as the training itself
         log = None
         if processes.first:
-            prepare_folder(job.out, config, resume=job.resume, replace=job.replace)
+            prepare_folder(job.out, config, resume=resumed, replace=job.replace)
             log = RunLog(job.out, found.classes.names, config.log_every, run.iteration, colors=found.classes.colors)
         processes.wait()
         watch.begin(_beginning(job, run, processes, arithmetic))
@@ -134,6 +136,17 @@ def run_job(job: TrainJob) -> TrainResult:
         tuple(notes),
         processes.first,
     )
+
+
+def _saved(job: TrainJob) -> tuple[Loaded | None, list[str]]:
+    """Return the state that a job goes on from, None where it begins, and what the user should know."""
+    if not job.resume:
+        return None, []
+    if not has_state(job.out) and not any((job.out / name).exists() for name in (BEST, LAST)):
+        return None, [f"The run in {job.out} was stopped before its first state was saved: it begins anew."]
+    loaded = load_state(job.out)
+    check_recipe(loaded.state.get("config", {}), job.config, job.out)
+    return loaded, list(loaded.notes)
 
 
 def _dataset(config: TrainConfig) -> TileDataset:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from geoasanet.config import TrainConfig
-from geoasanet.errors import CheckpointError
+from geoasanet.errors import CheckpointError, ConfigError
 from geoasanet.metrics import Metrics
-from geoasanet.models.checkpoint import save_checkpoint
+from geoasanet.models.checkpoint import read_checkpoint_header, save_checkpoint
 from geoasanet.training.augment import Augmentation
 from geoasanet.training.learner import Learner
 from geoasanet.training.log import RunLog
@@ -61,11 +61,12 @@ class Run:
     seconds: float = 0.0
     """Time that the steps before took, evaluations included."""
 
-    def take_over(self, loaded: Loaded) -> None:
-        """Go on from a saved state.
+    def take_over(self, loaded: Loaded) -> list[str]:
+        """Go on from a saved state; return what the user should know.
 
         Raises:
-            CheckpointError: If the state belongs to other tiles or another network.
+            CheckpointError: If the state belongs to other tiles, other classes or another network.
+            ConfigError: If more iterations were done than are wanted.
         """
         state = loaded.state
         if state.get("format") != _FORMAT:
@@ -75,15 +76,34 @@ class Run:
                 f"State {loaded.path} belongs to a run on other tiles: the lists of its dataset have changed.",
                 "Restore the lists, or train anew.",
             )
+        names = list(self.survey.classes.names)
+        if state.get("classes", names) != names:
+            raise CheckpointError(
+                f"State {loaded.path} belongs to a run on the classes {', '.join(state['classes'])}, but the dataset "
+                f"has {', '.join(names)}.",
+                "Restore the dataset's classes, or train anew.",
+            )
         try:
             self.learner.load_state_dict(state["learner"])
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"State {loaded.path} does not fit the network ({reason}).", "Train anew.") from None
         self.iteration, self.seconds = int(state["iteration"]), float(state["seconds"])
+        done, wanted = self.iteration, self.config.iterations
+        if done > wanted:
+            raise ConfigError(f"The run in {self.folder} has done {done} iterations, more than the {wanted} wanted.")
+        notes = []
+        if done == wanted:
+            notes.append(f"The run in {self.folder} is complete. --max-iters with more than {done} goes on with it.")
         if state["best"] is not None:
-            matrix = np.asarray(state["best"]["matrix"], np.int64)
-            self.best = Best(int(state["best"]["iteration"]), Metrics.from_matrix(matrix))
+            try:
+                read_checkpoint_header(self.folder / BEST)
+            except CheckpointError as error:
+                notes.append(f"{error.args[0]} The next evaluation makes it anew.")
+            else:
+                matrix = np.asarray(state["best"]["matrix"], np.int64)
+                self.best = Best(int(state["best"]["iteration"]), Metrics.from_matrix(matrix))
+        return notes
 
 
 def fit(run: Run, log: RunLog | None) -> None:
@@ -191,6 +211,8 @@ def _save(run: Run, log: RunLog) -> None:
         "format": _FORMAT,
         "iteration": run.iteration,
         "seconds": run.seconds,
+        "config": run.config.to_dict(),
+        "classes": list(run.survey.classes.names),
         "tiles": _fingerprint(run.survey),
         "best": best,
         "learner": run.learner.state_dict(),

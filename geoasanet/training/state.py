@@ -56,6 +56,11 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
         raise OutputError(f"State {path} cannot be written ({error.strerror or error}).") from error
 
 
+def has_state(folder: Path) -> bool:
+    """Tell whether a folder holds a saved state, whole or not."""
+    return any((folder / name).is_file() for name in (NAME, PREVIOUS))
+
+
 def load_state(folder: Path) -> Loaded:
     """Return the newest state that is whole, its tensors on the CPU.
 

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import geoasanet as ga
-from geoasanet.errors import OutputError, OutputExistsError
+from geoasanet.config import TrainConfig
+from geoasanet.errors import CheckpointError, ConfigError, OutputError, OutputExistsError
+from geoasanet.training.learner import Learner
+from geoasanet.training.processes import Processes
+from geoasanet.training.watch import Silent
 from tests.training.conftest import TINY
 
 Tiles = Callable[..., Path]
@@ -149,3 +154,105 @@ class TestFolder:
         with pytest.raises(OutputError, match="cannot be made"):
             train(tiles(), None)
         assert Path("runs").read_text() == "mine"
+
+
+class TestResume:
+    def test_encoder_weights_are_not_needed_again(self, tiles: Tiles, tmp_path: Path) -> None:
+        network = ga.create_model("upernet", 3, (3, 1), TINY["encoder"], **TINY["model_args"])
+        encoder = {k.removeprefix("encoder."): v for k, v in network.state_dict().items() if k.startswith("encoder.")}
+        torch.save({"model": {k: v[:, :3] if k == "stem.0.weight" else v for k, v in encoder.items()}}, tmp_path / "w")
+        out = tmp_path / "run"
+        train(tiles(), out, encoder_weights=str(tmp_path / "w"))
+        (tmp_path / "w").unlink()
+        assert ga.train(resume=out, max_iters=3, device="cpu").iterations == 3
+
+    def test_a_run_killed_before_its_first_state_begins_anew(self, tiles: Tiles, tmp_path: Path) -> None:
+        data, out = tiles(), tmp_path / "run"
+        train(data, out)
+        for path in out.iterdir():
+            if path.name != "config.yaml":
+                path.unlink()
+        result = ga.train(resume=out, device="cpu")
+        assert result.iterations == 2
+        assert any("begins anew" in warning for warning in result.warnings)
+
+    def test_checkpoints_without_a_state_are_kept(self, tiles: Tiles, tmp_path: Path, request: Any) -> None:
+        out = tmp_path / "run"
+        train(tiles(), out)
+        for path in out.glob("state*"):
+            path.unlink()
+        request.getfixturevalue("refuse_to_read")
+        with pytest.raises(CheckpointError, match=r"no state\.pt"):
+            ga.train(resume=out, device="cpu")
+        assert (out / "best.safetensors").is_file()
+
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (lambda text: "", "began with model = 'upernet', it cannot go on with 'asanet'"),
+            (lambda text: text.replace("lr: 0.003", "lr: 0.1"), r"began with lr = 0\.003, it cannot go on with 0\.1"),
+        ],
+    )
+    def test_a_damaged_configuration_is_found_before_reading(
+        self, tiles: Tiles, tmp_path: Path, spoil: Callable[[str], str], message: str, request: Any
+    ) -> None:
+        out = tmp_path / "run"
+        train(tiles(), out)
+        request.getfixturevalue("refuse_to_read")
+        path = out / "config.yaml"
+        path.write_text(spoil(path.read_text()))
+        with pytest.raises(ConfigError, match=message):
+            ga.train(resume=out, device="cpu")
+
+    def test_other_classes_are_refused(self, tiles: Tiles, tmp_path: Path) -> None:
+        data, out = tiles(), tmp_path / "run"
+        train(data, out)
+        (data / "dataset.yaml").write_text("classes: [town, field, water]\n")
+        with pytest.raises(CheckpointError, match=r"classes water, field, town, but .* town, field, water"):
+            ga.train(resume=out, max_iters=3, device="cpu")
+
+    @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"junk")])
+    def test_a_lost_best_checkpoint_is_made_anew(
+        self, tiles: Tiles, tmp_path: Path, spoil: Callable[[Path], Any]
+    ) -> None:
+        out = tmp_path / "run"
+        best = train(tiles(), out).best
+        spoil(best)
+        result = ga.train(resume=out, max_iters=3, device="cpu")
+        assert any("best.safetensors" in warning for warning in result.warnings)
+        assert result.best_iteration == 3
+        assert ga.load_checkpoint(best).training["iterations"] == 3
+
+    def test_a_command_that_torchrun_starts_again_goes_on(
+        self, tiles: Tiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data, out = tiles(), tmp_path / "run"
+        train(data, out, iterations=3, validate_every=3)
+        (out / "state.pt").rename(out / "state.previous.pt")  # killed between two renames
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        seen: list[Any] = []
+
+        class Watch(Silent):
+            def begin(self, beginning: Any) -> None:
+                seen.append(beginning.start)
+
+        assert train(data, out, iterations=3, validate_every=3, watch=Watch()).iterations == 3
+        assert seen == [3]
+
+    def test_a_complete_run_says_so(self, tiles: Tiles, tmp_path: Path) -> None:
+        out = tmp_path / "run"
+        train(tiles(), out)
+        assert any("--max-iters" in warning for warning in ga.train(resume=out, device="cpu").warnings)
+        with pytest.raises(ConfigError, match="has done 2 iterations, more than the 1"):
+            ga.train(resume=out, max_iters=1, device="cpu")
+        assert "iterations: 2" in (out / "config.yaml").read_text()
+
+    def test_a_state_without_loss_scaling_fits_where_it_is_needed(self) -> None:
+        """With precision auto, a run can go on where the arithmetic is fp16."""
+        network = ga.create_model("upernet", 3, (3, 1), TINY["encoder"], **TINY["model_args"])
+        config = TrainConfig.from_mapping(TINY)
+        plain, scaled = (
+            Learner(network, config, None, Processes(torch.device("cpu")), precision) for precision in ("fp32", "fp16")
+        )
+        scaled.load_state_dict(plain.state_dict())
+        assert scaled.scaler.get_scale() > 1
