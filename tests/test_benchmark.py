@@ -110,6 +110,7 @@ class TestSpeed:
 class TestChild:
     """Processes that may die."""
 
+    @pytest.mark.slow
     def test_what_a_child_reports_comes_back(self):
         given = {**{k: getattr(task(), k) for k in SpeedTask.__slots__}, "batch_sizes": [1, "auto"], "size": 33}
         outcome = run_child("geoasanet.tools.benchmark_speed", given)
@@ -122,7 +123,7 @@ class TestChild:
         outcome = run_child("geoasanet.nothing", {})
         assert outcome.records == () and "No module named" in outcome.failure and "\n" not in outcome.failure
 
-    def test_a_killed_child_is_named(self, monkeypatch):
+    def test_a_child_that_says_nothing_is_named_by_its_exit_code(self, monkeypatch):
         monkeypatch.setattr(sys, "executable", "/bin/false")
         assert run_child("x", {}).failure == "its process ended with exit code 1"
 
@@ -220,7 +221,8 @@ def test_the_whole_command(tmp_path):
     assert found["batch"] == 1 and found["images_per_second"] > 0 and found["repeats"] >= 3
     assert document["machine"]["torch"] == torch.__version__
     assert document["pipeline"]["side"] == 256 and document["pipeline"]["polygons"] > 10
-    assert Image.open(tmp_path / "speed.png").size == (1080, 720)
+    with Image.open(tmp_path / "speed.png") as plot:
+        assert plot.size == (1080, 720)
 
 
 def test_names_in_the_plot_do_not_collide(tmp_path, monkeypatch):
