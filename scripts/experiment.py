@@ -63,7 +63,7 @@ def draw(variants: Mapping[str, Sequence[Path]], title: str, out: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.2), dpi=120, layout="constrained")
+    figure = Figure(figsize=(8.6, 4.2), dpi=120, layout="constrained")
     axes = figure.subplots()
     colors = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#6c4f77", "#8d6346")
     for color, (name, runs) in zip(colors, variants.items(), strict=False):
@@ -76,7 +76,7 @@ def draw(variants: Mapping[str, Sequence[Path]], title: str, out: Path) -> None:
     axes.set(xlabel="iteration", ylabel="mIoU on val", title=title)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, title="variant (seeds)")
+    axes.legend(frameon=False, title="variant (seeds)", loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
     FigureCanvasAgg(figure).print_png(out)
 
 
