@@ -60,7 +60,7 @@ def draw_speeds(networks: Sequence[NetworkSpeed], machine: Machine, size: int, o
         tops.append((network.label, millions, max(rates)))
     _spread(axes, networks)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    axes.legend(handles.values(), handles.keys(), frameon=False, labelcolor=_INK, loc="best")
+    axes.legend(handles.values(), handles.keys(), edgecolor=_GRID, framealpha=1, labelcolor=_INK, loc="best")
     _name(figure, axes, tops)
     with atomic_output(out) as temporary:
         figure.savefig(temporary)
