@@ -103,8 +103,8 @@ def _lines(result: BenchmarkResult) -> list[str]:
     kind = "resident in the process, torch included" if machine.device == "cpu" else "that torch allocated"
     lines += wrapped(
         f"Images of {result.size}×{result.size} px, random weights; GMACs of one image. Images/s: median of the "
-        f"repeats, ± half the distance of their quartiles; * the best batch of a search. Peak MB: memory {kind}. Paper: "
-        "images/s in arXiv 2412.02044, 256×256 px, hardware not named."
+        f"repeats, ± half the distance of their quartiles; * the best batch of a search. Peak MB: memory {kind}. "
+        "Paper: images/s in arXiv 2412.02044, 256×256 px, hardware not named."
     )
     if result.pipeline is not None:
         lines += ["", *_pipeline(result)]
