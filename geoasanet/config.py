@@ -168,6 +168,14 @@ class TrainConfig:
             )
         if self.batch_size % self.accumulate:
             raise ConfigError(f"batch_size {self.batch_size} cannot be run in {self.accumulate} equal parts.")
+        if self.min_lr > self.lr:
+            raise ConfigError(f"min_lr must be at most lr, {self.lr:g}, found {self.min_lr:g}.")
+        weights = (1.0,) if isinstance(self.class_weights, str) else self.class_weights
+        if min(weights, default=0) < 0 or not any(weights):
+            raise ConfigError(f"class_weights must be 0 or more and not all 0, found {list(weights)}.")
+        taken = [key for key in self.model_args if not isinstance(key, str) or key in _NOT_MODEL_ARGS]
+        if taken:
+            raise ConfigError(f"model_args takes names of arguments that no other key gives, found {taken[0]!r}.")
         given = [getattr(self, name) is not None for name in _STATISTICS]
         if any(given) and not all(given):
             raise ConfigError(f"{', '.join(_STATISTICS)} must be given together.")
@@ -260,18 +268,18 @@ def shipped_configs() -> dict[str, Path]:
     return {}
 
 
+_NOT_MODEL_ARGS = ("name", "num_classes", "in_channels", "encoder", "encoder_weights")
+"""What the other keys, or the dataset, say of the network."""
 _STATISTICS = ("rgb_mean", "rgb_std", "sar_mean", "sar_std")
 
 _RANGES: dict[str, tuple[float, float]] = {
     "crop_size": (32, 8192),
     "cat_max_ratio": (0.01, 1),
     **dict.fromkeys(("flip", "vertical_flip", "turn", "missing_rgb", "missing_sar"), (0, 1)),
-    **dict.fromkeys(
-        ("brightness", "contrast", "color", "noise", "sar_brightness", "sar_contrast", "sar_noise"), (0, 5)
-    ),
-    **dict.fromkeys(
-        ("iterations", "batch_size", "accumulate", "log_every", "validate_every", "save_every"), (1, 10**9)
-    ),
+    **dict.fromkeys(("brightness", "noise", "sar_brightness", "sar_noise"), (0, 5)),
+    **dict.fromkeys(("contrast", "color", "sar_contrast"), (0, 0.999)),
+    **dict.fromkeys(("iterations", "log_every", "validate_every", "save_every"), (1, 10**9)),
+    **dict.fromkeys(("batch_size", "accumulate"), (1, 65_536)),
     "lr": (1e-12, 100),
     "min_lr": (0, 100),
     "weight_decay": (0, 10),
@@ -299,7 +307,7 @@ def _replace(config: TrainConfig, data: Mapping[str, Any], where: str) -> TrainC
             raise ConfigError(f"{where}: unknown key {key!r}.", hint)
         try:
             values[key] = convert_value(value, hints[key])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ConfigError(f"{where}: {key} must be {describe_type(hints[key])}, found {value!r}.") from None
     try:
         return dataclasses.replace(config, **values)

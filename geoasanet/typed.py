@@ -15,13 +15,14 @@ def convert_value(value: Any, hint: Any) -> Any:
     Raises:
         TypeError: If it is of another kind.
         ValueError: If it is no such number.
+        OverflowError: If it is too large a number.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         for option in arguments:
             try:
                 return convert_value(value, option)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 continue
         raise TypeError(value)
     if origin is Literal:
