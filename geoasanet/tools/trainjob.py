@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from geoasanet.bands import InputBands, SensorBands
 from geoasanet.classes import ClassSchema
 from geoasanet.config import TrainConfig
 from geoasanet.device import choose_precision, device_name, keep_freed_memory
-from geoasanet.errors import ConfigError
+from geoasanet.errors import ConfigError, DeviceError
 from geoasanet.metrics import Metrics
-from geoasanet.models.network import Network
-from geoasanet.models.registry import create_model
 from geoasanet.raster.dataset import TileDataset, open_dataset_folder
-from geoasanet.raster.moments import class_weights
 from geoasanet.tools.runfolder import check_recipe, prepare_folder
-from geoasanet.training.learner import Learner, stir_biases
+from geoasanet.tools.trainnet import (
+    build_network,
+    check_tile_size,
+    given_bands,
+    probe_network,
+    size_notes,
+    weights_of_classes,
+)
+from geoasanet.training.learner import Learner
 from geoasanet.training.log import RunLog
 from geoasanet.training.loop import BEST, LAST, Run, fit
 from geoasanet.training.processes import Processes, joined
 from geoasanet.training.state import Loaded, has_state, load_state
 from geoasanet.training.survey import Survey, survey
 from geoasanet.training.watch import Beginning, Silent, Watch
-
-_MANY_PARAMETERS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class TrainJob:
 def run_job(job: TrainJob) -> TrainResult:
     """Run a checked training in this process, together with those that were started with it."""
     config = job.config
-    with joined(job.device) as processes:
+    with joined(job.device) as processes, _memory_errors(config, processes):
         watch = job.watch if processes.first else Silent()
         arithmetic = choose_precision(config.precision, processes.device)
         if processes.device.type == "cpu":
@@ -94,14 +97,15 @@ def run_job(job: TrainJob) -> TrainResult:
         saved, notes = _saved(job)
         dataset = _dataset(config)
         recipe = config if saved is None else replace(config, encoder_weights=None)  # the state has all weights
-        network = _probe_network(recipe, dataset)
+        network = probe_network(recipe, dataset)
         found = survey(
-            dataset, _given_bands(config), cache=config.cache, processes=processes.here, progress=watch.progress
+            dataset, given_bands(config), cache=config.cache, processes=processes.here, progress=watch.progress
         )
-        network = _network(recipe, found) if network is None else network
-        learner = Learner(network, config, _class_weights(config, found, dataset), processes, arithmetic)
+        network = build_network(recipe, found) if network is None else network
+        check_tile_size(network, found, dataset)
+        learner = Learner(network, config, weights_of_classes(config, found, dataset), processes, arithmetic)
         run = Run(job.out, config, found, learner, loader_workers(config, processes), _summary(config, found), watch)
-        notes += [*found.warnings, *_size_notes(network, processes)]
+        notes += [*found.warnings, *size_notes(network, processes)]
         resumed = saved is not None
         if saved is not None:
             notes += run.take_over(saved)
@@ -161,65 +165,22 @@ def _dataset(config: TrainConfig) -> TileDataset:
     return dataset.assuming(classes, reduce_zero_label=config.reduce_zero_label)
 
 
-def _given_bands(config: TrainConfig) -> InputBands | None:
-    if config.rgb_mean is None or config.rgb_std is None or config.sar_mean is None or config.sar_std is None:
-        return None
-    names = ("red", "green", "blue")
-    rgb = SensorBands(config.rgb_mean, config.rgb_std, "uint8", names if len(config.rgb_mean) == 3 else ())
-    return InputBands(rgb, SensorBands(config.sar_mean, config.sar_std, "uint8"))
-
-
-def _probe_network(config: TrainConfig, dataset: TileDataset) -> Network | None:
-    """Build the network before reading the tiles, where the folder says enough: a wrong argument then fails at once."""
-    bands = _given_bands(config) or dataset.bands
-    if bands is None or dataset.classes is None:
-        return None
-    return _build(config, len(dataset.classes), len(bands.sar))
-
-
-def _network(config: TrainConfig, found: Survey) -> Network:
-    return _build(config, len(found.classes), len(found.bands.sar))
-
-
-def _build(config: TrainConfig, num_classes: int, sar_bands: int) -> Network:
+@contextlib.contextmanager
+def _memory_errors(config: TrainConfig, processes: Processes) -> Iterator[None]:
+    """Say in words that memory ran out; torch calls it a runtime error on a CPU."""
     import torch
 
-    torch.manual_seed(config.seed)
-    network = create_model(
-        config.model,
-        num_classes,
-        (3, sar_bands),
-        config.encoder,
-        encoder_weights=config.encoder_weights,
-        **config.model_args,
-    )
-    if config.missing_rgb or config.missing_sar:
-        stir_biases(network)
-    return network
-
-
-def _class_weights(config: TrainConfig, found: Survey, dataset: TileDataset) -> Sequence[float] | None:
-    if config.class_weights == "none":
-        return None
-    if config.class_weights == "auto":
-        return dataset.class_weights or class_weights(found.class_pixels)
-    if len(config.class_weights) != len(found.classes):
-        raise ConfigError(
-            f"class_weights has {len(config.class_weights)} values, but there are {len(found.classes)} classes: "
-            f"{', '.join(found.classes.names)}."
-        )
-    return config.class_weights
-
-
-def _size_notes(network: Network, processes: Processes) -> list[str]:
-    """Say so if the network is more than a CPU can train."""
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    if processes.device.type != "cpu" or parameters < _MANY_PARAMETERS:
-        return []
-    return [
-        f"A network of {parameters / 1e6:.0f} million parameters takes very long on a CPU. For a small one, which an "
-        "hour is enough for: geoasanet train asanet_small."
-    ]
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and "can't allocate memory" not in str(error):
+            raise
+        raise DeviceError(
+            f"The memory of {device_name(processes.device)} is too small for batch_size {config.batch_size} with "
+            f"crop_size {config.crop_size} and this network.",
+            "Use a smaller batch_size or crop_size, accumulate, a smaller encoder, or more processes.",
+        ) from None
 
 
 def loader_workers(config: TrainConfig, processes: Processes) -> int:

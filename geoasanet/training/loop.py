@@ -145,12 +145,16 @@ def fit(run: Run, log: RunLog | None) -> None:
                 raise KeyboardInterrupt
 
 
+def augmentation_of(config: TrainConfig) -> Augmentation:
+    """Return what a configuration varies at random."""
+    return Augmentation(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Augmentation)})
+
+
 def training_batches(
     found: Survey, config: TrainConfig, processes: Processes, workers: int, *, start: int
 ) -> Generator[Batch, None, None]:
     """Yield the micro-batches of one process from iteration ``start`` on, in the order in which they are run."""
-    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(Augmentation)}
-    stream = TrainingStream(found.train, Augmentation(**fields), found.bands, config.seed)
+    stream = TrainingStream(found.train, augmentation_of(config), found.bands, config.seed)
     positions = stream_positions(
         start, config.iterations, config.batch_size, config.accumulate, processes.rank, processes.world
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class _Found:
 
     position: int
     tile: Tile | None
-    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    looks: tuple[str, str]
     class_pixels: NDArray[np.int64]
     rgb: Moments | None
     sar: Moments | None
@@ -54,7 +54,7 @@ class _Found:
 
 @dataclass
 class _Totals:
-    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    looks: tuple[str, str]
     first: str
     class_pixels: NDArray[np.int64]
     rgb: list[Moments] = field(default_factory=list)
@@ -74,7 +74,8 @@ def survey(
 
     Args:
         dataset: The folder, with its class schema.
-        bands: Statistics from elsewhere; None takes the folder's, else computes them.
+        bands: Statistics from elsewhere, in the scale of the tiles, whatever theirs says; None takes the folder's,
+            else computes them.
         cache: Whether to keep decoded tiles; "auto" if they fit into a quarter of the free memory.
         processes: How many processes of this machine do the same.
         progress: Told how far the reading is.
@@ -84,9 +85,10 @@ def survey(
         LabelError: If a label holds no class of the schema, or the train split has fewer than two classes.
     """
     classes = _check_folder(dataset)
-    bands = dataset.bands if bands is None else bands
     names = {split: dataset.names(split) for split in ("train", "val")}
     first = dataset.read(names["train"][0])
+    _check_types(dataset, first)
+    bands = dataset.bands if bands is None else _in_scale(bands, dataset, first)
     count = sum(map(len, names.values()))
     keep = can_keep(first) and (fits_memory(first, count, _CACHE_SHARE / processes) if cache == "auto" else cache)
     sources: dict[str, TileSource] = {}
@@ -95,7 +97,7 @@ def survey(
     for split, listed in names.items():
         kept = MemoryTiles(listed, first) if keep else None
         sources[split] = FolderTiles(dataset, listed) if kept is None else kept
-        totals[split] = _Totals(_shapes(first), first.name, np.zeros(len(classes), np.int64))
+        totals[split] = _Totals(_looks(first), first.name, np.zeros(len(classes), np.int64))
         for found in _read_all(dataset, listed, len(classes), bands is None and split == "train", keep):
             _add(totals[split], found, dataset, listed[found.position])
             if kept is not None and found.tile is not None:
@@ -145,7 +147,7 @@ def _read_all(
         pixels = np.bincount(tile.label.ravel(), minlength=NODATA + 1)[:num_classes]
         rgb = Moments.of(tile.rgb, tile.rgb_valid) if moments else None
         sar = Moments.of(tile.sar, tile.sar_valid) if moments else None
-        return _Found(position, tile if keep else None, _shapes(tile), pixels, rgb, sar)
+        return _Found(position, tile if keep else None, _looks(tile), pixels, rgb, sar)
 
     threads = max(1, min(8, os.cpu_count() or 1))
     with ThreadPoolExecutor(threads) as pool:
@@ -154,17 +156,25 @@ def _read_all(
             yield from pool.map(read, range(start, min(start + step, len(names))))
 
 
-def _shapes(tile: Tile) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return tile.rgb.shape, tile.sar.shape
+def _check_types(dataset: TileDataset, tile: Tile) -> None:
+    paths = dataset.paths(tile.name)
+    for path, image in ((paths.rgb, tile.rgb), (paths.sar, tile.sar)):
+        if image.dtype.kind not in "iuf":
+            raise ManifestError(f"{path} holds {image.dtype} values, real numbers are needed.", "Take their magnitude.")
+
+
+def _looks(tile: Tile) -> tuple[str, str]:
+    """Return bands, size and type of the optical and the SAR image, in words."""
+    return _words(tile.rgb), _words(tile.sar)
 
 
 def _add(totals: _Totals, found: _Found, dataset: TileDataset, name: str) -> None:
-    if found.shapes != totals.shapes:
+    if found.looks != totals.looks:
         path = dataset.paths(name)
-        here, there = (" and ".join(_words(shape) for shape in shapes) for shapes in (found.shapes, totals.shapes))
+        here, there = (" and ".join(looks) for looks in (found.looks, totals.looks))
         raise ManifestError(
             f"Tile {name!r} ({path.rgb}, {path.sar}) has {here}, but tile {totals.first!r} has {there}.",
-            "All tiles need one size and the same bands: cut them with geoasanet tile.",
+            "All tiles need one size, the same bands and the same type: cut them with geoasanet tile.",
         )
     totals.class_pixels += found.class_pixels
     totals.empty += not found.class_pixels.any()
@@ -173,8 +183,9 @@ def _add(totals: _Totals, found: _Found, dataset: TileDataset, name: str) -> Non
         totals.sar.append(found.sar)
 
 
-def _words(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]} band{'s' * (shape[0] != 1)} of {shape[1]} x {shape[2]} pixels"
+def _words(image: NDArray[Any]) -> str:
+    bands, height, width = image.shape
+    return f"{bands} band{'s' * (bands != 1)} of {height} x {width} pixels of {image.dtype}"
 
 
 def _check_classes(dataset: TileDataset, classes: ClassSchema, totals: dict[str, _Totals]) -> list[str]:
@@ -198,11 +209,23 @@ def _check_classes(dataset: TileDataset, classes: ClassSchema, totals: dict[str,
 
 
 def _bands(totals: _Totals, first: Tile) -> tuple[InputBands, list[str]]:
-    scale: Scale = "uint8" if first.rgb.dtype == np.uint8 else "raw"
-    rgb, one = sensor_bands(Moments.total(totals.rgb, 3), scale, ("red", "green", "blue"), "RGB")
-    values = first.sar[:, first.sar_valid]
-    sar, two = sensor_bands(Moments.total(totals.sar, len(first.sar)), detect_scale(first.sar.dtype, values), (), "SAR")
+    rgb_scale, sar_scale = _scales(first)
+    rgb, one = sensor_bands(Moments.total(totals.rgb, 3), rgb_scale, ("red", "green", "blue"), "RGB")
+    sar, two = sensor_bands(Moments.total(totals.sar, len(first.sar)), sar_scale, (), "SAR")
     return InputBands(rgb, sar), one + two
+
+
+def _scales(tile: Tile) -> tuple[Scale, Scale]:
+    """Return the value scales of the optical and the SAR image of a tile."""
+    rgb: Scale = "uint8" if tile.rgb.dtype == np.uint8 else "raw"
+    return rgb, detect_scale(tile.sar.dtype, tile.sar[:, tile.sar_valid])
+
+
+def _in_scale(bands: InputBands, dataset: TileDataset, first: Tile) -> InputBands:
+    """Return statistics marked with the scale that the folder says, or that a tile shows."""
+    known = dataset.bands
+    rgb, sar = _scales(first) if known is None else (known.rgb.scale, known.sar.scale)
+    return InputBands(replace(bands.rgb, scale=rgb), replace(bands.sar, scale=sar))
 
 
 def _check_bands(dataset: TileDataset, bands: InputBands, first: Tile) -> None:
