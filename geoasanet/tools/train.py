@@ -125,6 +125,10 @@ def _world(gpus: int | None, config: TrainConfig) -> int:
     """Return how many processes train together, after checking that the batch can be shared."""
     if gpus is not None and gpus < 1:
         raise ConfigError(f"--gpus must be at least 1, found {gpus}.")
+    if gpus is not None and started_by_torchrun():
+        raise ConfigError(
+            f"--gpus {gpus} was given under torchrun, which starts the processes itself.", "Leave --gpus out."
+        )
     world = int(os.environ["WORLD_SIZE"]) if started_by_torchrun() else gpus or 1
     if config.batch_size % (world * config.accumulate):
         raise ConfigError(

@@ -85,7 +85,14 @@ def joined(device: str) -> Iterator[Processes]:
         torch.cuda.set_device(chosen)
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // here) if "OMP_NUM_THREADS" not in os.environ else 1)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    except (RuntimeError, ValueError) as error:
+        raise DeviceError(
+            f"WORLD_SIZE says that {os.environ['WORLD_SIZE']} processes train together, but they do not find each "
+            f"other ({' '.join(str(error).split())}).",
+            "Start them with torchrun, or unset WORLD_SIZE.",
+        ) from None
     try:
         yield Processes(chosen, dist.get_rank(), dist.get_world_size(), here)
     finally:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from geoasanet.bands import InputBands
-from geoasanet.errors import GeoASANetError
+from geoasanet.errors import DeviceError, GeoASANetError
 from geoasanet.training.augment import Augmentation, TrainingSample, augment, normalize_tile
 from geoasanet.training.tiles import TileSource
 
@@ -159,6 +159,7 @@ def load(
 
     Raises:
         GeoASANetError: What preparing a sample raised.
+        DeviceError: If a process that prepares samples died.
     """
     loader: DataLoader[Any] = DataLoader(
         samples,
@@ -170,7 +171,19 @@ def load(
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_start_worker if workers else None,
     )
-    for batch in loader:
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches, None)
+        except RuntimeError as error:
+            if not workers:
+                raise
+            raise DeviceError(
+                f"One of {workers} processes that prepare samples died ({str(error).splitlines()[0]}).",
+                "Memory, or a container's shared memory, may have run out: use fewer workers (0 for none).",
+            ) from None
+        if batch is None:
+            return
         if isinstance(batch, GeoASANetError):
             raise batch
         yield batch

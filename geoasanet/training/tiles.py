@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
 from geoasanet.raster.dataset import Tile, TileDataset
+
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # nothing is written there by name; torch's tensors lie in it
 
 
 class TileSource(Protocol):
@@ -71,11 +74,14 @@ class MemoryTiles:
 
 
 def fits_memory(tile: Tile, count: int, share: float) -> bool:
-    """Tell whether ``count`` tiles like this one take less than ``share`` of the memory that is free."""
+    """Tell whether ``count`` tiles like this one take less than ``share`` of the shared memory that is free."""
     arrays = (tile.rgb, tile.sar, tile.label, tile.rgb_valid, tile.sar_valid)
     needed = count * sum(array.nbytes for array in arrays if array is not None)
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if _SHARED_MEMORY.is_dir():  # containers are often given little of it
+            shared = os.statvfs(_SHARED_MEMORY)
+            free = min(free, shared.f_bavail * shared.f_frsize)
     except (ValueError, OSError, AttributeError):
         return False
     return needed < share * free

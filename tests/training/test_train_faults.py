@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 import geoasanet as ga
 from geoasanet.config import TrainConfig
-from geoasanet.errors import CheckpointError, ConfigError, OutputError, OutputExistsError
+from geoasanet.errors import (
+    CheckpointError,
+    ConfigError,
+    DeviceError,
+    ManifestError,
+    ModelError,
+    OutputError,
+    OutputExistsError,
+)
+from geoasanet.models.upernet import UPerNet
+from geoasanet.raster.dataset import open_dataset_folder
 from geoasanet.training.learner import Learner
+from geoasanet.training.loop import augmentation_of
 from geoasanet.training.processes import Processes
+from geoasanet.training.samples import load
+from geoasanet.training.tiles import fits_memory
 from geoasanet.training.watch import Silent
+from tests.conftest import write_raster
 from tests.training.conftest import TINY
 
 Tiles = Callable[..., Path]
@@ -256,3 +274,135 @@ class TestResume:
         )
         scaled.load_state_dict(plain.state_dict())
         assert scaled.scaler.get_scale() > 1
+
+
+class TestTiles:
+    @pytest.mark.parametrize("cache", [True, False])
+    def test_tiles_of_another_type_are_refused(self, tiles: Tiles, tmp_path: Path, cache: bool) -> None:
+        """Kept beside 8-bit tiles, larger values would wrap around."""
+        data = tiles()
+        write_raster(data / "rgb" / "t05.tif", np.full((3, 32, 32), 700, np.uint16))
+        with pytest.raises(ManifestError, match=r"'t05' .* of uint16 .* 't00' .* of uint8"):
+            train(data, tmp_path / "run", cache=cache)
+
+    def test_complex_sar_is_refused(self, tiles: Tiles, tmp_path: Path) -> None:
+        data = tiles()
+        write_raster(data / "sar" / "t00.tif", np.ones((1, 32, 32), np.complex64))
+        with pytest.raises(ManifestError, match=r"sar/t00\.tif holds complex64"):
+            train(data, tmp_path / "run")
+
+    @pytest.mark.parametrize("model", ["upernet", "cmfnet"])
+    def test_tiles_too_small_for_the_network_are_found_before_training(
+        self, tiles: Tiles, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Evaluation would find them thousands of iterations later."""
+        size = 24 if model == "upernet" else 40
+        monkeypatch.setattr(UPerNet, "size_multiple", 1 if model == "upernet" else 32)
+        with pytest.raises(ManifestError, match=rf"{size} x {size} pixels.* at least 32"):
+            train(tiles(size=size), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_a_crop_that_does_not_fit_the_network_is_found_before_training(
+        self, tiles: Tiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(UPerNet, "size_multiple", 32)
+        with pytest.raises(ConfigError, match=r"crop_size 48 .* multiples of 32 .* 64"):
+            train(tiles(), tmp_path / "run", crop_size=48)
+
+    @pytest.mark.parametrize(("sar", "scale"), [(np.uint8, "uint8"), (np.float32, "db")])
+    def test_given_statistics_are_in_the_scale_of_the_tiles(
+        self, tiles: Tiles, tmp_path: Path, sar: type[np.generic], scale: str
+    ) -> None:
+        data = tiles()
+        for path in (data / "sar").iterdir():
+            values = np.arange(1024).reshape(1, 32, 32) % 20
+            write_raster(path, (values + 60 if scale == "uint8" else values - 20).astype(sar))
+        given = {"rgb_mean": [90.0] * 3, "rgb_std": [40.0] * 3, "sar_mean": [-10.0], "sar_std": [6.0]}
+        best = train(data, tmp_path / "run", **given).best
+        assert ga.load_checkpoint(best).bands.sar.scale == scale
+        assert ga.evaluate(checkpoint=best, data=data, device="cpu").counts.compared > 0
+
+
+class TestRecipe:
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"contrast": 1.0}, "contrast"),
+            ({"color": 2}, "color"),
+            ({"sar_contrast": 1.5}, "sar_contrast"),
+            ({"min_lr": 0.1}, r"min_lr must be at most lr, 0\.003, found 0\.1"),
+            ({"class_weights": [1, -1, 1]}, "class_weights"),
+            ({"class_weights": [0, 0, 0]}, "class_weights"),
+            ({"lr": 10**400}, "lr must be a number"),
+            ({"batch_size": 10**9}, "batch_size"),
+            ({"model_args": {"num_classes": 4}}, "model_args .*num_classes"),
+            ({"model_args": {"encoder_weights": "x"}}, "model_args .*encoder_weights"),
+            ({"model_args": {1: 2}}, "model_args .*found 1"),
+        ],
+    )
+    def test_impossible_values_are_refused_by_name(self, changes: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            TrainConfig.from_mapping({**TINY, **changes})
+
+    def test_every_value_that_a_configuration_takes_is_one_that_augmentation_takes(self) -> None:
+        for name in ("contrast", "color", "sar_contrast"):
+            augmentation_of(TrainConfig.from_mapping({name: 0.999}))
+
+    def test_layer_decay_without_layers_is_found_before_reading(
+        self, tiles: Tiles, tmp_path: Path, refuse_to_read: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = tiles(
+            classes="classes: [water, field, town]\nbands:\n  rgb: {mean: [9, 9, 9], std: [9, 9, 9]}\n"
+            "  sar: {mean: [9], std: [9]}\n"
+        )
+        with pytest.raises(ModelError, match="layer_decay"):
+            train(data, tmp_path / "run", model="fusenet", encoder=None, model_args={}, layer_decay=0.9)
+
+    def test_several_processes_are_not_asked_for_under_torchrun(
+        self, tiles: Tiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(ConfigError, match="--gpus"):
+            train(tiles(), tmp_path / "run", gpus=2)
+
+    def test_processes_that_do_not_find_each_other(
+        self, tiles: Tiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(DeviceError, match="RANK"):
+            train(tiles(), tmp_path / "run")
+
+
+class Deadly(Dataset[Any]):
+    """Kills whoever reads it, as the system does when memory runs out."""
+
+    def __getitem__(self, position: int) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class TestMemory:
+    @pytest.mark.parametrize(
+        "error",
+        [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    )
+    def test_too_little_memory_is_said_in_words(
+        self, tiles: Tiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        def step(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(Learner, "step", step)
+        with pytest.raises(DeviceError, match=r"memory.*batch_size 4"):
+            train(tiles(), tmp_path / "run")
+
+    def test_shared_memory_counts(self, tiles: Tiles, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Containers have little of it: what does not fit ends in a bus error."""
+        tile = open_dataset_folder(tiles()).read("t00")
+        assert fits_memory(tile, 10, 0.25)
+        full = os.statvfs_result((4096, 4096, 10, 1, 1, 0, 0, 0, 0, 255))
+        monkeypatch.setattr(os, "statvfs", lambda path: full)
+        assert not fits_memory(tile, 10, 0.25)
+
+    def test_a_dead_worker_is_said_in_words(self) -> None:
+        with pytest.raises(DeviceError, match="workers"):
+            next(load(Deadly(), [[0]], workers=1, pin_memory=False))
