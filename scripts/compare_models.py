@@ -125,9 +125,11 @@ def report(given: argparse.Namespace, names: list[str]) -> None:
     draw({TITLES[name]: folders for name, folders in runs.items()}, given.title, RESULTS / f"{given.name}.png")
     head = ["network", "M parameters", "mIoU", "OA", "kappa", "mF1", "windows/s", "minutes of training"]
     sizes = "small sizes, one recipe (AdamW, 1e-3)" if given.small else "full sizes, own recipes"
+    seeds = max(map(len, runs.values()))
+    over = "one seed" if seeds == 1 else f"mean ± standard deviation over {seeds} seeds"
     text = (
         f"# {given.title}: seven networks, one budget\n\n{table(head, rows)}\n"
-        f"Percent, mean ± standard deviation over {max(map(len, runs.values()))} seed(s), on the {given.split} tiles. "
+        f"Percent, {over}, on the {given.split} tiles. "
         f"Networks in {sizes}, random weights, {given.iterations} iterations of {given.batch_size} crops of "
         f"{given.crop} px; windows of {given.crop} px one at a time on {device_name(device)}. {given.note}\n\n"
         f"Machine: {machine()}. Made with `python scripts/compare_models.py`. Curves: [{given.name}.png]"
