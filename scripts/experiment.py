@@ -65,7 +65,7 @@ def draw(variants: Mapping[str, Sequence[Path]], title: str, out: Path) -> None:
 
     figure = Figure(figsize=(8.6, 4.2), dpi=120, layout="constrained")
     axes = figure.subplots()
-    colors = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#6c4f77", "#8d6346")
+    colors = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#6c4f77", "#8d6346", "#17202a", "#c39bd3")
     for color, (name, runs) in zip(colors, variants.items(), strict=False):
         courses = [course(run) for run in runs]
         for steps, values in courses:
