@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +11,7 @@ from typing import Any, Literal
 from geoasanet.classes import ClassSchema
 from geoasanet.config import TrainConfig
 from geoasanet.device import choose_precision, device_name, keep_freed_memory
-from geoasanet.errors import ConfigError, DeviceError
+from geoasanet.errors import ConfigError
 from geoasanet.metrics import Metrics
 from geoasanet.raster.dataset import TileDataset, open_dataset_folder
 from geoasanet.tools.runfolder import check_recipe, prepare_folder
@@ -25,6 +23,7 @@ from geoasanet.tools.trainnet import (
     size_notes,
     weights_of_classes,
 )
+from geoasanet.training.failures import plain_failures
 from geoasanet.training.learner import Learner
 from geoasanet.training.log import RunLog
 from geoasanet.training.loop import BEST, LAST, Run, fit
@@ -89,7 +88,7 @@ class TrainJob:
 def run_job(job: TrainJob) -> TrainResult:
     """Run a checked training in this process, together with those that were started with it."""
     config = job.config
-    with joined(job.device) as processes, _memory_errors(config, processes):
+    with joined(job.device) as processes, plain_failures(config, processes.device):
         watch = job.watch if processes.first else Silent()
         arithmetic = choose_precision(config.precision, processes.device)
         if processes.device.type == "cpu":
@@ -163,24 +162,6 @@ def _dataset(config: TrainConfig) -> TileDataset:
             "Leave classes out of the configuration.",
         )
     return dataset.assuming(classes, reduce_zero_label=config.reduce_zero_label)
-
-
-@contextlib.contextmanager
-def _memory_errors(config: TrainConfig, processes: Processes) -> Iterator[None]:
-    """Say in words that memory ran out; torch calls it a runtime error on a CPU."""
-    import torch
-
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and "can't allocate memory" not in str(error):
-            raise
-        raise DeviceError(
-            f"The memory of {device_name(processes.device)} is too small for batch_size {config.batch_size} with "
-            f"crop_size {config.crop_size} and this network.",
-            "Use a smaller batch_size or crop_size, accumulate, a smaller encoder, or more processes.",
-        ) from None
 
 
 def loader_workers(config: TrainConfig, processes: Processes) -> int:

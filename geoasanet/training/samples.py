@@ -6,6 +6,7 @@ the seed and on p alone. Whoever prepares it, and wherever a run was interrupted
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from geoasanet.bands import InputBands
-from geoasanet.errors import DeviceError, GeoASANetError
+from geoasanet.errors import GeoASANetError
 from geoasanet.training.augment import Augmentation, TrainingSample, augment, normalize_tile
 from geoasanet.training.tiles import TileSource
 
@@ -159,7 +160,8 @@ def load(
 
     Raises:
         GeoASANetError: What preparing a sample raised.
-        DeviceError: If a process that prepares samples died.
+        RuntimeError: If a process that prepares samples died, which torch may raise anywhere else, too; see
+            :func:`geoasanet.training.failures.plain_failures`.
     """
     loader: DataLoader[Any] = DataLoader(
         samples,
@@ -171,23 +173,13 @@ def load(
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_start_worker if workers else None,
     )
-    batches = iter(loader)
-    while True:
-        try:
-            batch = next(batches, None)
-        except RuntimeError as error:
-            if not workers:
-                raise
-            raise DeviceError(
-                f"One of {workers} processes that prepare samples died ({str(error).splitlines()[0]}).",
-                "Memory, or a container's shared memory, may have run out: use fewer workers (0 for none).",
-            ) from None
-        if batch is None:
-            return
+    for batch in loader:
         if isinstance(batch, GeoASANetError):
             raise batch
         yield batch
 
 
 def _start_worker(number: int) -> None:
+    for asking in (signal.SIGINT, signal.SIGTERM):  # every process of a terminal or a job gets them
+        signal.signal(asking, signal.SIG_IGN)  # the training saves its state first, then ends its workers
     torch.set_num_threads(1)

@@ -53,7 +53,10 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
             if path.exists():
                 path.replace(folder / PREVIOUS)
     except OSError as error:
-        raise OutputError(f"State {path} cannot be written ({error.strerror or error}).") from error
+        raise OutputError(
+            f"State {path} cannot be written ({error.strerror or error}).",
+            f"Make room, then go on with --resume {folder}.",
+        ) from error
 
 
 def has_state(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from torch.utils.data import Dataset
 
 import geoasanet as ga
@@ -27,6 +29,9 @@ from geoasanet.errors import (
 )
 from geoasanet.models.upernet import UPerNet
 from geoasanet.raster.dataset import open_dataset_folder
+from geoasanet.tools.launch import death_of
+from geoasanet.training.augment import TrainingSample
+from geoasanet.training.failures import plain_failures
 from geoasanet.training.learner import Learner
 from geoasanet.training.loop import augmentation_of
 from geoasanet.training.processes import Processes
@@ -404,5 +409,68 @@ class TestMemory:
         assert not fits_memory(tile, 10, 0.25)
 
     def test_a_dead_worker_is_said_in_words(self) -> None:
-        with pytest.raises(DeviceError, match="workers"):
+        with pytest.raises(DeviceError, match="workers"), plain_failures(TrainConfig(), torch.device("cpu")):
             next(load(Deadly(), [[0]], workers=1, pin_memory=False))
+
+
+class Interrupted(Dataset[Any]):
+    """Is told to stop while it reads, as every process of a terminal or a cluster's job is."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __getitem__(self, position: int) -> Any:
+        os.kill(os.getpid(), self._number)
+        time.sleep(0.05)
+        return "tile", TrainingSample(*(np.zeros((1, 2, 2), np.float32),) * 2, np.zeros((2, 2), np.uint8))
+
+
+class KillAtTwo(Silent):
+    """Ends its process after the second step."""
+
+    def stepped(self, step: Any) -> None:
+        """Kill the process."""
+        if step.iteration == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Buggy(Silent):
+    """Fails as nothing should."""
+
+    def stepped(self, step: Any) -> None:
+        """Divide by zero."""
+        _ = 1 / 0
+
+
+class TestProcesses:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_workers_leave_stopping_to_the_training(self, number: int) -> None:
+        """Else the training would find them dead before it has saved its state."""
+        batches = load(Interrupted(number), [[0], [1]], workers=1, pin_memory=False)
+        assert [batch.names for batch in batches] == [("tile",)] * 2
+
+    @pytest.mark.parametrize(("saved", "hint"), [(True, "--resume"), (False, "Nothing was saved")])
+    def test_a_killed_process_is_said_in_words(self, tmp_path: Path, saved: bool, hint: str) -> None:
+        if saved:
+            (tmp_path / "state.pt").write_bytes(b"")
+        killed = ProcessFailure(local_rank=1, pid=7, exitcode=-9, error_file="")
+        found = death_of(killed, tmp_path)
+        assert isinstance(found, DeviceError)
+        assert "process 1 was killed" in str(found)
+        assert "memory" in str(found)
+        assert hint in str(found)
+        assert "exit code 3" in str(death_of(ProcessFailure(local_rank=0, pid=7, exitcode=3, error_file=""), tmp_path))
+
+    @pytest.mark.slow
+    def test_a_process_that_is_killed_ends_the_others(self, tiles: Tiles, tmp_path: Path) -> None:
+        """The other one waits for it in the middle of a step; the run goes on from its last state."""
+        out = tmp_path / "run"
+        with pytest.raises(DeviceError, match=r"process 0 was killed.*--resume"):
+            train(tiles(), out, gpus=2, watch=KillAtTwo())
+        assert ga.train(resume=out, device="cpu").iterations == 2
+
+    @pytest.mark.slow
+    def test_a_bug_in_one_of_them_keeps_its_traceback(self, tiles: Tiles, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeError, match="ZeroDivisionError") as caught:
+            train(tiles(), tmp_path / "run", gpus=2, watch=Buggy())
+        assert "in stepped" in "".join(caught.value.__notes__)
