@@ -385,7 +385,7 @@ class TestMistakes:
             (lambda d: (d / "val.txt").unlink(), ManifestError, r"no list val\.txt"),
             (lambda d: (d / "sar" / "t04.tif").unlink(), ManifestError, r"'t04' .* lacks .*sar/t04\.tif"),
             (lambda d: label(d, "t05", 3), LabelError, r"label/t05\.tif holds class 3"),
-            (lambda d: resize(d, "t06"), ManifestError, "'t06' .* 48 x 48 pixels, but tile 't00' .* 32 x 32"),
+            (lambda d: resize(d, "t06"), ManifestError, "'t06' .* 48 x 48 .*, but tile 't00' .* 32 x 32"),
             (lambda d: [label(d, f"t{i:02d}", 1) for i in range(9)], LabelError, "holds only 'field'"),
             (lambda d: [label(d, f"t{i:02d}", 255) for i in range(9)], LabelError, "no labelled pixel"),
             (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -193,7 +194,9 @@ class TestResume:
         data, out = tiles(), tmp_path / "run"
         train(data, out)
         for path in out.iterdir():
-            if path.name != "config.yaml":
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "config.yaml":
                 path.unlink()
         result = ga.train(resume=out, device="cpu")
         assert result.iterations == 2
