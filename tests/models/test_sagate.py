@@ -139,6 +139,14 @@ def test_gate_of_the_original(golden):
 
 
 @torch.no_grad()
+def test_pyramid_of_the_original(golden, monkeypatch):
+    monkeypatch.setattr(sagate, "DILATIONS", (2, 3, 4))  # as recorded; on a map of 9 x 8 the usual ones see padding
+    places = ("decode_head.aspp.", "head.pyramid.")
+    module, data = load_unit(sagate.DilatedPyramid(16, 8), golden, "sa_aspp", places)
+    assert relative_difference(module(data["sa_aspp/in0"]), data["sa_aspp/out0"]) <= 1e-5
+
+
+@torch.no_grad()
 def test_head_of_the_original(golden, monkeypatch):
     monkeypatch.setattr(sagate, "FINE_CHANNELS", 4)
     head = sagate.DeepLabHead(8, 32, 16, 6, 0.1, align_corners=False)
