@@ -20,16 +20,19 @@ from numpy.typing import NDArray
 
 from geoasanet.classes import NODATA
 from geoasanet.raster.kernels import kernel
+from geoasanet.raster.polygons.cracks import (
+    EAST,
+    LEVEL,
+    NODE,
+    SEAM,
+    UPRIGHT,
+    WEST,
+    direction_of,
+    mark_cracks,
+    mark_vertices,
+)
 from geoasanet.raster.polygons.regions import Regions
 from geoasanet.raster.polygons.runs import Runs, fill_rows
-from geoasanet.raster.polygons.scan import set_positions
-
-EAST, SOUTH, WEST, NORTH = 0, 1, 2, 3
-"""Directions along cracks; direction d has bit 1 << d in a vertex's byte."""
-NODE, SEAM = 16, 32
-"""Bits that mark a vertex as a node, or as the end of what this strip owns."""
-LEVEL, UPRIGHT, TOP_LEFT = 5, 10, 3
-"""Bytes of a vertex that is passed east–west, north–south, or is the upper left corner of a region."""
 
 
 @dataclass(frozen=True)
@@ -96,118 +99,30 @@ def trace_strip(strips: tuple[Runs, ...], k: int, regions: Regions) -> Pieces:
     """Return the arcs of strip ``k`` of a map."""
     runs = strips[k]
     height, width = runs.height, runs.width
-    labels = np.zeros((height + 2, width + 2), np.int32)
-    classes = np.full((height + 2, width + 2), NODATA, np.uint8)
     first, last = k == 0, k == len(strips) - 1
-    rows = [(k, range(height), slice(1, height + 1))]
-    if not first:
-        above = strips[k - 1].height
-        rows.append((k - 1, range(above - 1, above), slice(0, 1)))
+    region_of = regions.of_component[k]
+    above = np.zeros(width, np.int32) if first else regions.of_row(strips, k - 1, -1)
+    classes = np.full((height + 2, width + 2), NODATA, np.uint8)
+    classes[0, 1:-1] = regions.classes[above]
+    fill_rows(runs, regions.classes[region_of], classes[1:-1, 1:-1])
     if not last:
-        rows.append((k + 1, range(1), slice(height + 1, height + 2)))
-    for strip, local, target in rows:
-        table = regions.of_component[strip]
-        fill_rows(strips[strip], local, table, regions.classes, labels[target], classes[target])
+        classes[-1, 1:-1] = regions.classes[regions.of_row(strips, k + 1, 0)]
     vertices = np.zeros((height + 1, width + 1), np.uint8)
-    _mark_cracks(classes, vertices)
-    starts, loops, bends, ends = _mark_vertices(vertices, first, last)
+    mark_cracks(classes, vertices)
+    starts, loops, bends, ends = mark_vertices(vertices, first, last)
     most_pieces = ends + len(loops)
     flat = vertices.ravel()
     own = starts if last else starts[starts < height * (width + 1)]
     nodes = own[flat[own] & NODE != 0] + np.int64(runs.row) * (width + 1)
-    return Pieces(nodes, *_trace(flat, labels, runs.row, starts, loops, bends + 2 * most_pieces, most_pieces))
-
-
-@kernel
-def _mark_cracks(classes: NDArray[np.uint8], vertices: NDArray[np.uint8]) -> None:
-    """Write for each vertex which of its four edges are cracks.
-
-    Neighbouring pixels belong to different regions if and only if their classes differ.
-
-    Args:
-        classes: Classes with one row and column more on each side, shape (h + 2, w + 2).
-        vertices: Output of shape (h + 1, w + 1); bit d is set if the edge in direction d is a crack.
-    """
-    for i in range(vertices.shape[0]):
-        upper = classes[i]
-        lower = classes[i + 1]
-        out = vertices[i]
-        for j in range(out.size):
-            east = np.uint8(upper[j + 1] != lower[j + 1])
-            south = np.uint8(lower[j] != lower[j + 1]) << np.uint8(1)
-            west = np.uint8(upper[j] != lower[j]) << np.uint8(2)
-            north = np.uint8(upper[j] != upper[j + 1]) << np.uint8(3)
-            out[j] = np.uint8(east | south | west | north)
-
-
-@kernel
-def _mark_vertices(
-    vertices: NDArray[np.uint8], first: bool, last: bool
-) -> tuple[NDArray[np.int32], NDArray[np.int32], int, int]:
-    """Mark nodes and seams, and clear the cracks that other strips own.
-
-    Args:
-        vertices: Crack bits of shape (h + 1, w + 1), changed in place.
-        first: True for the map's first strip.
-        last: True for its last.
-
-    Returns:
-        Flat indices of nodes and seams, and of upper left corners (where closed arcs may start), both in row-major
-        order; number of bends; number of cracks at nodes and seams.
-    """
-    height, width = vertices.shape[0] - 1, vertices.shape[1] - 1
-    bits = np.array([0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4], np.uint8)
-    starts = np.empty(1024, np.int32)
-    loops = np.empty(1024, np.int32)
-    n_starts = n_loops = bends = ends = 0
-    marks = np.zeros((width + 8) // 8 * 8, np.uint8)
-    words = marks.view(np.uint64)
-    candidates = np.empty(width + 1, np.int32)
-    for i in range(height + 1):
-        on_top = i == 0
-        on_bottom = i == height
-        frame_row = (on_top and first) or (on_bottom and last)
-        on_seam = (on_top and not first) or (on_bottom and not last)
-        row = vertices[i]
-        for j in range(width + 1):
-            # 1 unless there is nothing to do here: no crack, or a straight one that no seam cuts.
-            v = row[j]
-            marks[j] = np.uint8(v != 0) & (np.uint8(on_seam) | (np.uint8(v != LEVEL) & np.uint8(v != UPRIGHT)))
-        found = set_positions(words, candidates)
-        for k in range(found):
-            j = candidates[k]
-            v = row[j]
-            straight = v in (LEVEL, UPRIGHT)
-            on_frame = frame_row or j in (0, width)
-            mark = 0
-            if bits[v] >= 3 or (on_frame and not straight):
-                mark = NODE
-            elif v & 8 and on_seam:
-                mark = SEAM
-            if on_seam:
-                v &= 7 if on_top else 8
-            row[j] = v | mark
-            if mark != 0:
-                if v != 0:
-                    if n_starts == starts.size:
-                        starts = np.concatenate((starts, np.empty(n_starts, np.int32)))
-                    starts[n_starts] = i * (width + 1) + j
-                    n_starts += 1
-                    ends += bits[v]
-            elif v != 0 and not straight:
-                bends += 1
-                if v == TOP_LEFT:
-                    if n_loops == loops.size:
-                        loops = np.concatenate((loops, np.empty(n_loops, np.int32)))
-                    loops[n_loops] = i * (width + 1) + j
-                    n_loops += 1
-    return starts[:n_starts], loops[:n_loops], bends, ends
+    cols, rows, offsets, *marks = _trace(flat, width + 1, runs.row, starts, loops, bends + 2 * most_pieces, most_pieces)
+    sides = _regions_beside(cols, rows, offsets, runs.row, runs.offsets, runs.starts, region_of[runs.components], above)
+    return Pieces(nodes, cols, rows, offsets, *sides, *marks)
 
 
 @kernel
 def _trace(
     vertices: NDArray[np.uint8],
-    labels: NDArray[np.int32],
+    stride: int,
     row: int,
     starts: NDArray[np.int32],
     loops: NDArray[np.int32],
@@ -217,8 +132,6 @@ def _trace(
     NDArray[np.int32],
     NDArray[np.int32],
     NDArray[np.int64],
-    NDArray[np.int32],
-    NDArray[np.int32],
     NDArray[np.bool_],
     NDArray[np.bool_],
     NDArray[np.bool_],
@@ -226,8 +139,8 @@ def _trace(
     """Walk along all cracks of a strip, first from nodes and seams, then round what is closed.
 
     Args:
-        vertices: Flat bytes from ``_mark_vertices``; cracks are cleared as they are walked from their ends.
-        labels: Regions with one row and column more on each side, shape (h + 2, w + 2).
+        vertices: Flat bytes from ``mark_vertices``; cracks are cleared as they are walked from their ends.
+        stride: Vertices in a row.
         row: First pixel row of the strip.
         starts: Flat indices of nodes and seams.
         loops: Flat indices of upper left corners.
@@ -235,17 +148,14 @@ def _trace(
         most_pieces: Room for pieces.
 
     Returns:
-        The fields of :class:`Pieces`, without the nodes.
+        Columns, rows, offsets, seam_start, seam_end and closed of :class:`Pieces`.
     """
-    stride = labels.shape[1] - 1
     step = np.array([1, stride, -1, -stride])
     right_by = np.array([1, 0, -1, 0])
     down_by = np.array([0, 1, 0, -1])
     cols = np.empty(most_vertices, np.int32)
     rows = np.empty(most_vertices, np.int32)
     offsets = np.empty(most_pieces + 1, np.int64)
-    left = np.empty(most_pieces, np.int32)
-    right = np.empty(most_pieces, np.int32)
     seam_start = np.zeros(most_pieces, np.bool_)
     seam_end = np.zeros(most_pieces, np.bool_)
     closed = np.zeros(most_pieces, np.bool_)
@@ -262,13 +172,6 @@ def _trace(
                 cols[n] = j
                 rows[n] = row + i
                 n += 1
-                # Pixels around vertex (i, j): labels[i, j] NW, [i, j + 1] NE, [i + 1, j] SW, [i + 1, j + 1] SE.
-                south = 1 if direction in (EAST, SOUTH) else 0
-                east = 1 if direction in (EAST, NORTH) else 0
-                right[pieces] = labels[i + south, j + east]
-                south = 1 if direction in (WEST, SOUTH) else 0
-                east = 1 if direction in (EAST, SOUTH) else 0
-                left[pieces] = labels[i + south, j + east]
                 if phase == 0:
                     seam_start[pieces] = vertices[start] & SEAM != 0
                     vertices[start] &= ~np.uint8(1 << direction)
@@ -306,9 +209,65 @@ def _trace(
         cols[:n].copy(),
         rows[:n].copy(),
         offsets[: pieces + 1].copy(),
-        left[:pieces].copy(),
-        right[:pieces].copy(),
         seam_start[:pieces].copy(),
         seam_end[:pieces].copy(),
         closed[:pieces].copy(),
     )
+
+
+@kernel
+def _regions_beside(
+    cols: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    offsets: NDArray[np.int64],
+    row: int,
+    run_offsets: NDArray[np.int64],
+    run_starts: NDArray[np.int32],
+    run_regions: NDArray[np.int32],
+    above: NDArray[np.int32],
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the regions on the left and on the right of each piece of a strip.
+
+    Args:
+        cols: Columns of the pieces' vertices.
+        rows: Rows of the vertices.
+        offsets: Vertices of each piece. Where pieces start in row-major order, each row's runs are passed once.
+        row: First pixel row of the strip.
+        run_offsets: Runs of each of its rows.
+        run_starts: First column of each run.
+        run_regions: Region of each run.
+        above: Regions of the row above the strip, shape (width,).
+    """
+    height, width = run_offsets.size - 1, above.size
+    # Pixels round a vertex: 0 up left, 1 up right, 2 down left, 3 down right; beside the crack in each direction:
+    beside = np.array([[1, 3, 2, 0], [3, 2, 0, 1]])
+    result = np.zeros((2, offsets.size - 1), np.int32)
+    runs = np.zeros(2, np.int64)  # those that hold the column, in the rows above and below the vertex
+    passed_row = -1
+    passed_col = 0
+    for piece in range(offsets.size - 1):
+        v = offsets[piece]
+        i = rows[v] - row
+        j = cols[v]
+        if i != passed_row or j < passed_col:
+            runs[0] = run_offsets[max(i - 1, 0)]
+            runs[1] = run_offsets[min(i, height - 1)]
+        passed_row = i
+        passed_col = j
+        for below in range(2):
+            stop = run_offsets[min(max(i - 1 + below, 0), height - 1) + 1]
+            while runs[below] + 1 < stop and run_starts[runs[below] + 1] <= j:
+                runs[below] += 1
+        direction = direction_of(cols[v], rows[v], cols[v + 1], rows[v + 1])
+        for side in range(2):
+            pixel = beside[side, direction]
+            below = pixel >> 1
+            col = j - 1 + (pixel & 1)
+            if col < 0 or col >= width or i + below > height:
+                continue
+            if i + below == 0:
+                result[side, piece] = above[col]
+            else:
+                run = runs[below]
+                result[side, piece] = run_regions[run - 1 if run_starts[run] > col else run]
+    return result[0], result[1]

@@ -84,8 +84,8 @@ def map_borders(strips: Sequence[Runs], per_strip: Sequence[Borders], regions: R
     """Return the borders between the regions of the whole map."""
     parts = [b.renamed(t) for b, t in zip(per_strip, regions.of_component, strict=True)]
     for k in range(len(strips) - 1):
-        above = regions.of_component[k][strips[k].row_components(-1)]
-        below = regions.of_component[k + 1][strips[k + 1].row_components(0)]
+        above = regions.of_row(strips, k, -1)
+        below = regions.of_row(strips, k + 1, 0)
         touch = (above != below) & (above != 0) & (below != 0)
         one, other = above[touch], below[touch]
         level = np.ones(len(one), np.int64)

@@ -28,6 +28,11 @@ class Regions:
         """Regions, without nodata."""
         return len(self.classes) - 1
 
+    def of_row(self, strips: Sequence[Runs], k: int, row: int) -> NDArray[np.int32]:
+        """Return the region of every pixel of a local row of strip ``k``, shape (width,); negative: from the last."""
+        regions: NDArray[np.int32] = self.of_component[k][strips[k].row_components(row)]
+        return regions
+
     def sums(self, values: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
         """Return per-region sums of per-component integers.
 

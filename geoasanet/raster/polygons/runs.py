@@ -69,36 +69,9 @@ def runs_of(classes: NDArray[np.uint8], row: int) -> Runs:
     return Runs(row, width, offsets, starts, components, component_classes)
 
 
-def fill_rows(
-    runs: Runs,
-    rows: range,
-    region_of: NDArray[np.int32],
-    class_of: NDArray[np.uint8],
-    regions: NDArray[np.int32],
-    classes: NDArray[np.uint8],
-) -> None:
-    """Paint some rows of a strip as region ids and classes.
-
-    Args:
-        runs: The strip.
-        rows: Local rows to paint; row ``rows[i]`` becomes row ``i`` of the arrays.
-        region_of: Region of each component of the strip.
-        class_of: Class of each region.
-        regions: Output of shape (len(rows), width + 2); a frame column on either side is left alone.
-        classes: Output of the same shape.
-    """
-    _fill_rows(
-        runs.offsets,
-        runs.starts,
-        runs.components,
-        runs.width,
-        rows.start,
-        rows.stop,
-        region_of,
-        class_of,
-        regions,
-        classes,
-    )
+def fill_rows(runs: Runs, values: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Paint a strip into ``out``, uint8 of shape (height, width), with one of ``values`` for each component."""
+    _fill_rows(runs.offsets, runs.starts, runs.components, values, out)
 
 
 @kernel
@@ -200,19 +173,11 @@ def _fill_rows(
     offsets: NDArray[np.int64],
     starts: NDArray[np.int32],
     components: NDArray[np.int32],
-    width: int,
-    first: int,
-    stop: int,
-    region_of: NDArray[np.int32],
-    class_of: NDArray[np.uint8],
-    regions: NDArray[np.int32],
-    classes: NDArray[np.uint8],
+    values: NDArray[np.uint8],
+    out: NDArray[np.uint8],
 ) -> None:
-    for i in range(first, stop):
+    for i in range(out.shape[0]):
+        row = out[i]
         for k in range(offsets[i], offsets[i + 1]):
-            end = starts[k + 1] if k + 1 < offsets[i + 1] else width
-            region = region_of[components[k]]
-            value = class_of[region]
-            for j in range(starts[k] + 1, end + 1):
-                regions[i - first, j] = region
-                classes[i - first, j] = value
+            end = starts[k + 1] if k + 1 < offsets[i + 1] else row.size
+            row[starts[k] : end] = values[components[k]]

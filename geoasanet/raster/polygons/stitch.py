@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoasanet.raster.kernels import kernel
-from geoasanet.raster.polygons.arcs import EAST, NORTH, SOUTH, WEST, Arcs, Pieces
+from geoasanet.raster.polygons.arcs import Arcs, Pieces
+from geoasanet.raster.polygons.cracks import direction_of
 
 Chains = tuple[
     NDArray[np.int32],
@@ -99,13 +100,6 @@ def _ranges(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.i
 
 
 @kernel
-def _direction(col0: int, row0: int, col1: int, row1: int) -> int:
-    if row0 == row1:
-        return EAST if col1 > col0 else WEST
-    return SOUTH if row1 > row0 else NORTH
-
-
-@kernel
 def _describe(
     cols: NDArray[np.int32], rows: NDArray[np.int32], first: NDArray[np.int64], size: NDArray[np.int32], stride: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint8]]:
@@ -120,8 +114,8 @@ def _describe(
         b = a + size[k] - 1
         start[k] = np.int64(rows[a]) * stride + cols[a]
         end[k] = np.int64(rows[b]) * stride + cols[b]
-        leaving[k] = _direction(cols[a], rows[a], cols[a + 1], rows[a + 1])
-        arriving[k] = _direction(cols[b - 1], rows[b - 1], cols[b], rows[b])
+        leaving[k] = direction_of(cols[a], rows[a], cols[a + 1], rows[a + 1])
+        arriving[k] = direction_of(cols[b - 1], rows[b - 1], cols[b], rows[b])
     return start, end, leaving, arriving
 
 
@@ -208,9 +202,9 @@ def _join(
 def _is_backward(cols: NDArray[np.int32], rows: NDArray[np.int32], stride: int) -> bool:
     """Return True if the canonical direction of an open chain is the other one."""
     n = cols.size
-    here = (np.int64(rows[0]) * stride + cols[0]) * 4 + _direction(cols[0], rows[0], cols[1], rows[1])
+    here = (np.int64(rows[0]) * stride + cols[0]) * 4 + direction_of(cols[0], rows[0], cols[1], rows[1])
     there = (np.int64(rows[n - 1]) * stride + cols[n - 1]) * 4
-    there += _direction(cols[n - 1], rows[n - 1], cols[n - 2], rows[n - 2])
+    there += direction_of(cols[n - 1], rows[n - 1], cols[n - 2], rows[n - 2])
     backward: bool = there < here
     return backward
 
