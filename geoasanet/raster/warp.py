@@ -10,7 +10,6 @@ depends on its position alone.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pyproj
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from geoasanet.errors import GridError
 from geoasanet.raster.grid import Grid
-from geoasanet.raster.kernels import kernel
+from geoasanet.raster.resample import FloatArray, Nodes, resample
 from geoasanet.raster.source import RasterSource
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
@@ -27,10 +26,9 @@ MAX_ERROR_PX = 0.01
 """Bound on the error of interpolated coordinates, in source pixels."""
 
 _SPACINGS = (64, 32, 16, 8, 4, 2, 1)
+_SAME_SCALE = 1.05  # grids whose pixels differ by less are resampled without widening the triangle
 _PROBES = 33
-_BLOCK = 1024
-
-FloatArray = NDArray[np.float64]
+_BLOCK = 512
 
 
 class CoordinateMap:
@@ -86,7 +84,7 @@ class CoordinateMap:
         source_cols[bad] = math.inf
         return source_rows, source_cols
 
-    def nodes(self, window: Window) -> tuple[FloatArray, FloatArray, int, int]:
+    def nodes(self, window: Window) -> Nodes:
         """Return the control points around ``window``.
 
         Returns:
@@ -130,16 +128,22 @@ class CoordinateMap:
         return worst
 
     def _shrink(self) -> tuple[float, float]:
-        """Return how many source rows and columns one target pixel spans at the middle of the target (at least 1)."""
+        """Return how many source rows and columns one target pixel spans at the middle of the target.
+
+        At least 1, and 1 for both where they differ from it by less than a twentieth.
+        """
         row, col = self.target.height / 2, self.target.width / 2
         rows, cols = self.exact(np.array([row, row + 1, row]), np.array([col, col, col + 1]))
         if not np.isfinite(rows).all():
             return 1.0, 1.0
         span_rows = max(abs(rows[1] - rows[0]), abs(rows[2] - rows[0]))
         span_cols = max(abs(cols[1] - cols[0]), abs(cols[2] - cols[0]))
-        return max(1.0, float(span_rows)), max(1.0, float(span_cols))
+        spans = float(span_rows), float(span_cols)
+        if max(spans) < _SAME_SCALE:
+            return 1.0, 1.0
+        return max(1.0, spans[0]), max(1.0, spans[1])
 
-    def source_window(self, nodes: tuple[FloatArray, FloatArray, int, int]) -> Window | None:
+    def source_window(self, nodes: Nodes) -> Window | None:
         """Return the source pixels that resampling between ``nodes`` can touch, None if there are none."""
         rows, cols, *_ = nodes
         finite = np.isfinite(rows) & np.isfinite(cols)
@@ -188,11 +192,10 @@ class WarpedLayer:
             for col in range(0, window.width, _BLOCK):
                 height, width = min(_BLOCK, window.height - row), min(_BLOCK, window.width - col)
                 block = Window(window.row + row, window.col + col, height, width)
-                target = np.s_[row : row + height, col : col + width]
-                self._read_block(block, data[:, target[0], target[1]], valid[target])
+                self._read_block(block, data, valid, (row, col))
         return data, valid
 
-    def _read_block(self, block: Window, data: NDArray[np.float32], valid: BoolArray) -> None:
+    def _read_block(self, block: Window, data: NDArray[np.float32], valid: BoolArray, at: tuple[int, int]) -> None:
         coordinates = self.coordinates
         nodes = coordinates.nodes(block)
         needed = coordinates.source_window(nodes)
@@ -200,118 +203,4 @@ class WarpedLayer:
             return
         pixels, has_data = self.source.read(needed)
         corner = (needed.row, needed.col)
-        resampled, ok = resample(pixels, has_data, corner, nodes, coordinates.spacing, coordinates.shrink, block)
-        data[:] = resampled
-        valid[:] = ok
-
-
-def resample(
-    data: NDArray[Any],
-    valid: BoolArray,
-    corner: tuple[int, int],
-    nodes: tuple[FloatArray, FloatArray, int, int],
-    spacing: int,
-    shrink: tuple[float, float],
-    window: Window,
-) -> tuple[NDArray[np.float32], BoolArray]:
-    """Return source pixels resampled bilinearly to ``window`` of the target grid.
-
-    Where a target pixel spans more than one source pixel, the triangle is widened by that factor, so that
-    coarsening averages rather than picks. Weights are taken over valid source pixels; a pixel is valid if they carry
-    at least half of the weight.
-
-    Args:
-        data: Source pixels, shape (bands, rows, columns).
-        valid: Source validity, shape (rows, columns).
-        corner: Row and column, in the source, of ``data``'s first pixel.
-        nodes: Control points from :meth:`CoordinateMap.nodes` for ``window``.
-        spacing: Target pixels between control points.
-        shrink: Source rows and columns per target pixel, each at least 1.
-        window: Target pixels wanted.
-
-    Returns:
-        float32 array of shape (bands, height, width), 0 where not valid, and its validity.
-    """
-    out = np.zeros((data.shape[0], window.height, window.width), np.float32)
-    out_valid = np.zeros((window.height, window.width), np.bool_)
-    rows, cols, row0, col0 = nodes
-    _triangle(
-        np.ascontiguousarray(data),
-        valid,
-        corner[0],
-        corner[1],
-        rows,
-        cols,
-        window.row - row0,
-        window.col - col0,
-        spacing,
-        shrink[0],
-        shrink[1],
-        out,
-        out_valid,
-    )
-    return out, out_valid
-
-
-@kernel
-def _triangle(
-    data: Any,
-    valid: Any,
-    row_off: int,
-    col_off: int,
-    node_rows: Any,
-    node_cols: Any,
-    drow: int,
-    dcol: int,
-    spacing: int,
-    ry: float,
-    rx: float,
-    out: Any,
-    out_valid: Any,
-) -> None:
-    """Fill ``out`` (bands, height, width) and ``out_valid`` (height, width); see :func:`resample`."""
-    bands, height, width = data.shape
-    for r in range(out_valid.shape[0]):
-        # Position of the pixel centre among the control points; only its absolute place matters.
-        v = (r + drow) + 0.5
-        i = int(v) // spacing
-        fv = (v - i * spacing) / spacing
-        for c in range(out_valid.shape[1]):
-            u = (c + dcol) + 0.5
-            j = int(u) // spacing
-            fu = (u - j * spacing) / spacing
-            w00, w01, w10, w11 = (1 - fv) * (1 - fu), (1 - fv) * fu, fv * (1 - fu), fv * fu
-            y = w00 * node_rows[i, j] + w01 * node_rows[i, j + 1]
-            y += w10 * node_rows[i + 1, j] + w11 * node_rows[i + 1, j + 1]
-            x = w00 * node_cols[i, j] + w01 * node_cols[i, j + 1]
-            x += w10 * node_cols[i + 1, j] + w11 * node_cols[i + 1, j + 1]
-            if not (np.isfinite(y) and np.isfinite(x)):
-                continue
-            y -= 0.5
-            x -= 0.5
-            y0, y1 = int(np.floor(y - ry)) + 1, int(np.ceil(y + ry)) - 1
-            x0, x1 = int(np.floor(x - rx)) + 1, int(np.ceil(x + rx)) - 1
-            total, seen = 0.0, 0.0
-            for k in range(y0, y1 + 1):
-                wy = 1.0 - abs(k - y) / ry
-                kk = k - row_off
-                inside_row = 0 <= kk < height
-                for m in range(x0, x1 + 1):
-                    weight = wy * (1.0 - abs(m - x) / rx)
-                    total += weight
-                    mm = m - col_off
-                    if inside_row and 0 <= mm < width and valid[kk, mm]:
-                        seen += weight
-            if seen < 0.5 * total or seen <= 0.0:
-                continue
-            out_valid[r, c] = True
-            for b in range(bands):
-                value = 0.0
-                for k in range(max(y0, row_off), min(y1, row_off + height - 1) + 1):
-                    wy = 1.0 - abs(k - y) / ry
-                    kk = k - row_off
-                    for m in range(max(x0, col_off), min(x1, col_off + width - 1) + 1):
-                        mm = m - col_off
-                        if valid[kk, mm]:
-                            value += wy * (1.0 - abs(m - x) / rx) * data[b, kk, mm]
-                out[b, r, c] = value / seen
+        resample(pixels, has_data, corner, nodes, coordinates.spacing, coordinates.shrink, block, data, valid, at)
