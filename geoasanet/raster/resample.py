@@ -8,7 +8,7 @@ the window it came in.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,23 @@ from geoasanet.windows import Window
 
 FloatArray = NDArray[np.float64]
 
-Nodes = tuple[FloatArray, FloatArray, int, int]
-"""Source rows and columns of the control points, each of shape (node rows, node columns), and the target row and
-column of the first one."""
+
+class Nodes(NamedTuple):
+    """Control points: target pixels whose place in the source is known exactly."""
+
+    rows: FloatArray
+    """Source rows, shape (node rows, node columns)."""
+    cols: FloatArray
+    """Source columns, the same shape."""
+    row: int
+    """Target row of the first node."""
+    col: int
+    """Target column of the first node."""
+
+    def columns(self, start: int, stop: int, spacing: int) -> Nodes:
+        """Return the nodes around target columns ``start`` to ``stop``."""
+        cut = np.s_[:, (start - self.col) // spacing : -(-(stop - self.col) // spacing) + 1]
+        return Nodes(self.rows[cut], self.cols[cut], self.row, self.col + cut[1].start * spacing)
 
 
 def resample(
@@ -85,8 +99,10 @@ def _bilinear(
     """Interpolate between the four pixels around each position; see :func:`resample`."""
     bands, height, width = data.shape
     flat, flat_valid = data.reshape(bands, height * width), valid.reshape(height * width)
-    below, right = np.uint64(width), np.uint64(1)  # unsigned: no test for negative indices
-    index = np.empty(spacing, np.uint64)
+    below, right = np.uint32(width), np.uint32(1)  # unsigned: no test for negative indices
+    index = np.empty(spacing, np.uint32)
+    small = height * width < 2**32
+    row0, col0 = np.int32(row_off), np.int32(col_off)
     fx, fy = np.empty(spacing, np.float32), np.empty(spacing, np.float32)
     nw, ne = np.empty(spacing, data.dtype), np.empty(spacing, data.dtype)
     sw, se = np.empty(spacing, data.dtype), np.empty(spacing, data.dtype)
@@ -109,13 +125,13 @@ def _bilinear(
             top, bottom = min(y0 + dy * t0, y0 + dy * t1), max(y0 + dy * t0, y0 + dy * t1)
             left, east = min(x0 + dx * t0, x0 + dx * t1), max(x0 + dx * t0, x0 + dx * t1)
             clear = top >= row_off and bottom < row_off + height - 1
-            clear = clear and left >= col_off and east < col_off + width - 1
+            clear = clear and small and left >= col_off and east < col_off + width - 1
             if clear:
                 for k in range(count):
                     y, x = y0 + dy * (t0 + k), x0 + dx * (t0 + k)
-                    yi, xi = np.int64(y), np.int64(x)
+                    yi, xi = np.int32(y), np.int32(x)
                     fy[k], fx[k] = y - yi, x - xi
-                    index[k] = (yi - row_off) * width + (xi - col_off)
+                    index[k] = np.uint32(yi - row0) * below + np.uint32(xi - col0)
                 if not all_valid:
                     for k in range(count):
                         q = index[k]
