@@ -1,24 +1,31 @@
 """Measure vectorize on a synthetic land-cover map, against the usual tools in the same run.
 
-    python scripts/bench_vectorize.py --size 8192 --kind noisy
+    python scripts/bench_vectorize.py --size 8192 --gdal /usr/bin/gdal
 
-The map is synthetic: six classes, the largest of six random fields with a power-law spectrum at every pixel ("clean"),
-or the same with salt of other classes on 0.4 % of the pixels ("noisy"). Every measurement is a fresh process, so that
-peak memory is its own; times are wall seconds from map file to vector file, without the start of Python and the
-imports, with compiled kernels in numba's cache.
+The map is synthetic: six classes, the largest of six random fields with a power-law spectrum at every pixel ("clean",
+1.3 polygons for every 1000 pixels), or the same with salt of any class on 0.4 % of the pixels ("noisy", 4.6). Every
+measurement is a fresh process, so that peak memory is its own; times are from map file to vector file, without the
+start of Python and the imports, with compiled kernels in numba's cache, their loading included. Seconds of processor
+time (all threads) come first, since they hardly depend on what else the machine does; wall seconds follow.
+
+Peers: rasterio.features.shapes with geopandas, shapely.coverage_simplify, and `gdal raster polygonize` (GDAL 3.11 or
+newer) where there is a program of that name or `--gdal` names one. The polygons are compared with the peers'.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +49,12 @@ def synthetic_map(size: int, kind: str, seed: int = 0) -> np.ndarray:
         field = fft.irfft2(
             fft.rfft2(rng.standard_normal((size, size), dtype=np.float32), workers=-1) * gain, workers=-1
         )
-        field += 0.015 * rng.standard_normal((size, size), dtype=np.float32) * field.std()
+        field += 0.012 * rng.standard_normal((size, size), dtype=np.float32) * field.std()
         larger = field > best
         best[larger], classes[larger] = field[larger], k
     if kind == "noisy":
         salt = rng.random((size, size), dtype=np.float32) < SALT
-        classes[salt] = (classes[salt] + rng.integers(1, CLASSES, salt.sum(), dtype=np.uint8)) % CLASSES
+        classes[salt] = rng.integers(0, CLASSES, salt.sum(), dtype=np.uint8)
     return classes
 
 
@@ -77,9 +84,9 @@ def write_map(path: Path, classes: np.ndarray) -> None:
 def run_ours(source: str, target: str, workers: int) -> dict[str, float]:
     from geoasanet.tools.vectorize import vectorize
 
-    started = time.perf_counter()
-    result = vectorize(source, out=target, overwrite=True, workers=workers)
-    return {"seconds": time.perf_counter() - started, "polygons": result.polygons, "vertices": result.vertices}
+    with Clock() as clock:
+        result = vectorize(source, out=target, overwrite=True, workers=workers)
+    return {**clock.figures(), "polygons": result.polygons, "vertices": result.vertices}
 
 
 def run_usual(source: str, target: str, workers: int) -> dict[str, float]:
@@ -89,17 +96,29 @@ def run_usual(source: str, target: str, workers: int) -> dict[str, float]:
     import rasterio.features
     from shapely.geometry import shape
 
-    started = time.perf_counter()
-    with rasterio.open(source) as dataset:
-        classes, valid, crs = dataset.read(1), dataset.read_masks(1) != 0, dataset.crs
-        shapes = list(rasterio.features.shapes(classes, mask=valid, transform=dataset.transform))
-    values = [value for _, value in shapes]
-    frame = geopandas.GeoDataFrame({"class_id": values}, geometry=[shape(s) for s, _ in shapes], crs=crs)
-    if target.endswith(".parquet"):
-        frame.to_parquet(target)
-    else:
-        frame.to_file(target, driver="GPKG")
-    return {"seconds": time.perf_counter() - started, "polygons": len(frame)}
+    with Clock() as clock:
+        with rasterio.open(source) as dataset:
+            classes, valid, crs = dataset.read(1), dataset.read_masks(1) != 0, dataset.crs
+            shapes = list(rasterio.features.shapes(classes, mask=valid, transform=dataset.transform))
+        values = [value for _, value in shapes]
+        frame = geopandas.GeoDataFrame({"class_id": values}, geometry=[shape(s) for s, _ in shapes], crs=crs)
+        if target.endswith(".parquet"):
+            frame.to_parquet(target)
+        else:
+            frame.to_file(target, driver="GPKG")
+    return {**clock.figures(), "polygons": len(frame)}
+
+
+def run_gdal(source: str, target: str, workers: int) -> dict[str, float]:
+    """The program that the environment variable GDAL names; its start is counted."""
+    import pyogrio
+
+    names = ["--attribute-name", "class_id", "--output-layer", "landcover"]
+    command = [os.environ["GDAL"], "raster", "polygonize", "--overwrite", *names, source, target]
+    with Clock(resource.RUSAGE_CHILDREN) as clock:
+        subprocess.run(command, check=True, capture_output=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return {**clock.figures(), "polygons": pyogrio.read_info(target)["features"], "peak_mb": peak}
 
 
 def run_simplify(source: str, target: str, workers: int) -> dict[str, float]:
@@ -118,11 +137,10 @@ def run_simplify(source: str, target: str, workers: int) -> dict[str, float]:
     few = strips[:1]
     some = stitch(c._trace(few, join_strips(few), 1, silent), reader.grid.width)  # load the kernels
     simplify_arcs(some, np.full(len(some), 4.0), (few[0].height, reader.grid.width), 1)
-    started = time.perf_counter()
-    arcs = stitch(c._trace(strips, regions, workers, silent), reader.grid.width)
-    traced = time.perf_counter()
-    simplify_arcs(arcs, np.full(len(arcs), 4.0), (reader.grid.height, reader.grid.width), workers)
-    return {"seconds": time.perf_counter() - started, "tracing": traced - started}
+    with Clock() as clock:
+        arcs = stitch(c._trace(strips, regions, workers, silent), reader.grid.width)
+        simplify_arcs(arcs, np.full(len(arcs), 4.0), (reader.grid.height, reader.grid.width), workers)
+    return clock.figures()
 
 
 def run_coverage_simplify(source: str, target: str, workers: int) -> dict[str, float]:
@@ -133,24 +151,52 @@ def run_coverage_simplify(source: str, target: str, workers: int) -> dict[str, f
     from geoasanet.tools.vectorize import vectorize
 
     vectorize(source, out=target, overwrite=True, workers=workers)
-    polygons = geopandas.read_parquet(target).geometry.values
-    started = time.perf_counter()
-    shapely.coverage_simplify(np.asarray(polygons), 20.0)
-    return {"seconds": time.perf_counter() - started}
+    polygons = np.asarray(geopandas.read_parquet(target).geometry.values)
+    with Clock() as clock:
+        shapely.coverage_simplify(polygons, 20.0)
+    return clock.figures()
 
 
-RUNS = {
+RUNS: dict[str, Callable[[str, str, int], dict[str, float]]] = {
     "ours": run_ours,
     "usual": run_usual,
+    "gdal": run_gdal,
     "simplify": run_simplify,
     "coverage_simplify": run_coverage_simplify,
 }
 
 
+class Clock:
+    """Wall and processor seconds of the body of a ``with`` statement.
+
+    Args:
+        who: Whose processor time, as in :func:`resource.getrusage`.
+    """
+
+    def __init__(self, who: int = resource.RUSAGE_SELF) -> None:
+        self._who = who
+
+    def __enter__(self) -> Clock:
+        self._cpu, self._wall = self._used(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wall = time.perf_counter() - self._wall
+        self._cpu = self._used() - self._cpu
+
+    def _used(self) -> float:
+        usage = resource.getrusage(self._who)
+        return usage.ru_utime + usage.ru_stime
+
+    def figures(self) -> dict[str, float]:
+        """Return the seconds by name."""
+        return {"wall": self._wall, "cpu": self._cpu}
+
+
 def measure(name: str, source: Path, target: Path, workers: int) -> dict[str, float]:
     """Run one measurement in a process of its own."""
     command = [sys.executable, __file__, "--run", name, str(source), str(target), str(workers)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def main() -> None:
@@ -160,47 +206,94 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3, help="the median is printed")
     parser.add_argument("--no-peers", action="store_true", help="measure geoasanet only")
+    parser.add_argument("--gdal", metavar="PROGRAM", default="gdal", help="program `gdal` of GDAL 3.11 or newer")
     parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
         name, source, target, workers = options.run
         figures = RUNS[name](source, target, int(workers))
-        figures["peak_mb"] = peak_mb()
-        print(json.dumps(figures))
+        print(json.dumps({"peak_mb": peak_mb(), **figures}))
         return
     print(f"machine: {platform.processor() or platform.machine()}, {processor()}, Python {platform.python_version()}")
+    peers = [] if options.no_peers else [("usual", "gpkg"), ("usual", "parquet"), ("coverage_simplify", "parquet")]
+    if not options.no_peers and (gdal := find_gdal(options.gdal)):
+        os.environ["GDAL"] = gdal
+        peers.append(("gdal", "gpkg"))
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("clean", "noisy") if options.kind == "both" else (options.kind,):
-            bench(Path(folder), kind, options)
+            bench(Path(folder), kind, options, peers)
 
 
-def bench(folder: Path, kind: str, options: argparse.Namespace) -> None:
+def find_gdal(program: str) -> str | None:
+    """Return the path of ``program`` if it can polygonize; else say why it is left out."""
+    path = shutil.which(program)
+    if path is None:
+        print(f"gdal raster polygonize: left out, there is no program {program!r}; name one with --gdal")
+        return None
+    if subprocess.run([path, "raster", "polygonize", "--help"], check=False, capture_output=True).returncode:
+        print(f"gdal raster polygonize: left out, {path} does not know it; GDAL 3.11 or newer does")
+        return None
+    version = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
+    print(f"gdal raster polygonize: {version.strip()}")
+    return path
+
+
+def bench(folder: Path, kind: str, options: argparse.Namespace, peers: list[tuple[str, str]]) -> None:
     source = folder / f"{kind}.tif"
     write_map(source, synthetic_map(options.size, kind))
     warm = folder / "warm.tif"
     write_map(warm, synthetic_map(128, kind))
     for name, suffix in (("ours", "gpkg"), ("simplify", "none")):
         measure(name, warm, folder / f"warm.{suffix}", options.workers)
-    jobs = [("ours", "gpkg"), ("ours", "parquet"), ("simplify", "none")]
-    if not options.no_peers:
-        jobs += [("usual", "gpkg"), ("usual", "parquet"), ("coverage_simplify", "parquet")]
+    jobs = [("ours", "gpkg"), ("ours", "parquet"), ("simplify", "none"), *peers]
     figures: dict[tuple[str, str], list[dict[str, float]]] = {job: [] for job in jobs}
     for _ in range(options.repeat):
         for name, suffix in jobs:
             figures[name, suffix].append(measure(name, source, folder / f"{name}.{suffix}", options.workers))
-    print(f"\nsynthetic {kind} map, {options.size} × {options.size} px, {options.workers} threads, ", end="")
     first = figures["ours", "gpkg"][0]
-    print(f"{first['polygons']:,} polygons, {first['vertices']:,} vertices, median of {options.repeat}")
-    middle = {job: statistics.median(f["seconds"] for f in rows) for job, rows in figures.items()}
-    for (name, suffix), rows in figures.items():
-        peak = statistics.median(f["peak_mb"] for f in rows)
-        per_pixel = middle[name, suffix] / options.size**2 * 1e9
-        print(f"  {name:18} {suffix:8} {middle[name, suffix]:8.2f} s  {per_pixel:7.1f} ns/px  peak {peak:6.0f} MB")
-    if not options.no_peers:
-        for suffix in ("gpkg", "parquet"):
-            print(f"  file to {suffix}: {middle['usual', suffix] / middle['ours', suffix]:.1f} times as fast")
-        ratio = middle["coverage_simplify", "parquet"] / middle["simplify", "none"]
-        print(f"  tracing and simplifying: {ratio:.1f} times as fast as shapely.coverage_simplify")
+    print(
+        f"\nsynthetic {kind} map, {options.size} × {options.size} px, {options.workers} threads, "
+        f"{first['polygons']:,} polygons, {first['vertices']:,} vertices, median of {options.repeat}"
+    )
+    middle = {job: {k: statistics.median(f[k] for f in rows) for k in rows[0]} for job, rows in figures.items()}
+    for (name, suffix), row in middle.items():
+        per_pixel = row["cpu"] / options.size**2 * 1e9
+        print(f"  {name:18} {suffix:8} CPU {row['cpu']:7.2f} s  {per_pixel:6.1f} ns/px", end="")
+        print(f"  wall {row['wall']:7.2f} s  peak {row['peak_mb']:6.0f} MB")
+    for peer in peers:
+        ours = ("simplify", "none") if peer[0] == "coverage_simplify" else ("ours", peer[1])
+        ratios = [middle[peer][unit] / middle[ours][unit] for unit in ("cpu", "wall")]
+        print(
+            f"  {peer[0]} {peer[1]} takes {ratios[0]:.1f} times our processor time, {ratios[1]:.1f} times our wall time"
+        )
+    for name, suffix in (("usual", "parquet"), ("gdal", "gpkg")):
+        if (name, suffix) in peers:
+            same = same_polygons(folder / "ours.parquet", folder / f"{name}.{suffix}")
+            print(f"  polygons of {name}: {'the same' if same else 'NOT THE SAME'}")
+
+
+def same_polygons(one: Path, other: Path) -> bool:
+    """Return True if two files hold the same polygons, in any order; vertices on straight edges do not count."""
+    return sorted(normal_forms(one)) == sorted(normal_forms(other))
+
+
+def normal_forms(path: Path) -> list[bytes]:
+    """Return the polygons of a file in normal form, without vertices on straight horizontal or vertical edges."""
+    import geopandas
+    import pyogrio
+    import shapely
+
+    frame = geopandas.read_parquet(path) if path.suffix == ".parquet" else pyogrio.read_dataframe(path)
+    parts = shapely.get_parts(np.asarray(frame.geometry.values))  # GDAL may write multipolygons of one part
+    kind, points, (rings, polygons) = shapely.to_ragged_array(shapely.normalize(parts))
+    # Normal rings begin at their lowest leftmost vertex, which is a corner, so ends of rings can be kept as they are.
+    same = points[1:] == points[:-1]
+    straight = np.zeros(len(points), bool)
+    straight[1:-1] = (same[1:] & same[:-1]).any(axis=1)
+    straight[rings[:-1]] = straight[rings[1:] - 1] = False
+    before = np.concatenate([[0], np.cumsum(~straight)])
+    bare = shapely.from_ragged_array(kind, points[~straight], (before[rings], polygons))
+    return shapely.to_wkb(shapely.normalize(bare)).tolist()  # anew: the order of holes depends on their sizes
 
 
 def peak_mb() -> float:
