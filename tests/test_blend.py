@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoasanet.errors import ConfigError
+from geoasanet.inference import blend as blend_module
 from geoasanet.inference.blend import BLENDS, RowBlender, blend_weights
+from geoasanet.inference.devicesums import DeviceSums
 from geoasanet.windows import RowPlan, Tiling, Window, window_starts
 
 
@@ -22,6 +26,16 @@ def tilings(draw: st.DrawFn) -> Tiling:
 
 def whole(tiling: Tiling) -> RowPlan:
     return RowPlan(tiling, range(len(tiling.rows)), range(len(tiling.cols)))
+
+
+def in_tensors(*arguments: object) -> DeviceSums:
+    """Sum as on a CUDA device, here on the CPU."""
+    return DeviceSums(*arguments, torch.device("cpu"))  # type: ignore[arg-type]
+
+
+def run_in_tensors(*arguments: object) -> tuple[np.ndarray, ...]:
+    with mock.patch.object(blend_module, "HostSums", in_tensors):
+        return run(*arguments)  # type: ignore[arg-type]
 
 
 def run(plan: RowPlan, blend: str, predictions: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -43,6 +57,9 @@ def run(plan: RowPlan, blend: str, predictions: np.ndarray, valid: np.ndarray) -
         wanted[:, : cut.shape[1]] = cut
         parts.append(blender.add_row(i, row, wanted))
     return tuple(np.concatenate([p[k] for p in parts], axis=1 if k == 2 else 0) for k in range(3))
+
+
+RUNS = {"arrays": run, "tensors": run_in_tensors}
 
 
 def at_once(tiling: Tiling, blend: str, predictions: np.ndarray) -> np.ndarray:
@@ -82,46 +99,53 @@ def test_blending_a_position_independent_network_gives_back_its_answer(tiling: T
     np.testing.assert_allclose(confidence[:, : tiling.width], direct.max(axis=0), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", RUNS)
 @given(tilings(), st.sampled_from(sorted(BLENDS)), st.integers(0, 9))
 @settings(deadline=None, max_examples=60)
-def test_streamed_blending_equals_blending_the_whole_scene_at_once(tiling: Tiling, blend: str, seed: int) -> None:
+def test_streamed_blending_equals_blending_the_whole_scene_at_once(
+    kind: str, tiling: Tiling, blend: str, seed: int
+) -> None:
     predictions = random_predictions(tiling, seed)
     valid = np.ones((tiling.height, tiling.width), bool)
-    _, _, probabilities = run(whole(tiling), blend, predictions, valid)
-    expected = at_once(tiling, blend, predictions)
-    np.testing.assert_allclose(probabilities[:, :, : tiling.width], expected, atol=2e-6)
+    found = RUNS[kind](whole(tiling), blend, predictions, valid)
+    classes, confidence, probabilities = (part[..., : tiling.width] for part in found)
+    np.testing.assert_allclose(probabilities, at_once(tiling, blend, predictions), atol=2e-6)
+    np.testing.assert_array_equal(classes, probabilities.argmax(axis=0))
+    np.testing.assert_array_equal(confidence, probabilities.max(axis=0))
 
 
+@pytest.mark.parametrize("kind", RUNS)
 @given(tilings(), st.integers(0, 9))
 @settings(deadline=None, max_examples=60)
-def test_skipping_empty_windows_changes_no_valid_pixel(tiling: Tiling, seed: int) -> None:
+def test_skipping_empty_windows_changes_no_valid_pixel(kind: str, tiling: Tiling, seed: int) -> None:
     rng = np.random.default_rng(seed)
     valid = np.ones((tiling.height, tiling.width), bool)
     row, col = rng.integers(0, tiling.height), rng.integers(0, tiling.width)
     valid[row:, col:] = False
     predictions = random_predictions(tiling, seed)
-    everywhere = run(whole(tiling), "hann", predictions, np.ones_like(valid))
-    partly = run(whole(tiling), "hann", predictions, valid)
+    everywhere = RUNS[kind](whole(tiling), "hann", predictions, np.ones_like(valid))
+    partly = RUNS[kind](whole(tiling), "hann", predictions, valid)
     inside = np.zeros(partly[0].shape, bool)
     inside[:, : tiling.width] = valid
     np.testing.assert_array_equal(partly[2][:, inside], everywhere[2][:, inside])
     assert (partly[0][~inside] == 255).all() and np.isnan(partly[1][~inside]).all()
 
 
+@pytest.mark.parametrize("kind", RUNS)
 @given(tilings(), st.integers(0, 9), st.data())
 @settings(deadline=None, max_examples=60)
 def test_starting_late_and_leaving_out_columns_gives_the_same_bits(
-    tiling: Tiling, seed: int, data: st.DataObject
+    kind: str, tiling: Tiling, seed: int, data: st.DataObject
 ) -> None:
     predictions = random_predictions(tiling, seed)
     valid = np.ones((tiling.height, tiling.width), bool)
-    full = run(whole(tiling), "hann", predictions, valid)[2]
+    full = RUNS[kind](whole(tiling), "hann", predictions, valid)[2]
     row, col = data.draw(st.integers(0, tiling.height - 1)), data.draw(st.integers(0, tiling.width - 1))
     area = Window(
         row, col, data.draw(st.integers(1, tiling.height - row)), data.draw(st.integers(1, tiling.width - col))
     )
     plan = tiling.touching(area)
-    part = run(plan, "hann", predictions, valid)[2]
+    part = RUNS[kind](plan, "hann", predictions, valid)[2]
     shift = row - tiling.rows[plan.rows[0]], col - plan.first_col
     cut = part[:, shift[0] : shift[0] + area.height, shift[1] : shift[1] + area.width]
     np.testing.assert_array_equal(cut, full[(slice(None), *area.slices)])

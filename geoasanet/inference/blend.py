@@ -11,16 +11,17 @@ width). Sums are float32.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geoasanet.classes import NODATA
 from geoasanet.errors import ConfigError
+from geoasanet.inference.devicesums import DeviceSums
+from geoasanet.inference.hostsums import HostSums
 from geoasanet.sample import BoolArray
 from geoasanet.windows import RowPlan
 
@@ -94,21 +95,19 @@ class RowBlender:
         keep_confidence: bool = False,
         keep_probabilities: bool = False,
     ) -> None:
-        tiling = plan.tiling
-        size = tiling.size
+        tiling, size = plan.tiling, plan.tiling.size
         self._plan = plan
-        self._device = torch.device(device)
-        row_weights = blend_weights(tiling.height, tiling.rows, size, blend)
-        col_weights = blend_weights(tiling.width, tiling.cols, size, blend)
-        self._row_weights = torch.from_numpy(row_weights).to(self._device)
-        self._col_weights = torch.from_numpy(col_weights).to(self._device)
         steps = [len(tiling.finished_rows(i)) for i in range(len(tiling.rows) - 1)]
-        self._carry = torch.zeros(num_classes, size - min(steps, default=size), plan.width, device=self._device)
-        self._sums = torch.zeros(num_classes, size, size, device=self._device)
+        shape = num_classes, size, size - min(steps, default=size), plan.width
+        weights = (
+            blend_weights(tiling.height, tiling.rows, size, blend),
+            blend_weights(tiling.width, tiling.cols, size, blend),
+        )
+        device = torch.device(device)
+        self._sums: Any = HostSums(*shape, *weights) if device.type == "cpu" else DeviceSums(*shape, *weights, device)
+        self._keep = keep_confidence, keep_probabilities
         self._carried_rows = 0
         self._next_row: int | None = None
-        self._keep_confidence = keep_confidence
-        self._keep_probabilities = keep_probabilities
 
     @torch.inference_mode()
     def add_row(
@@ -132,86 +131,13 @@ class RowBlender:
         assert self._next_row is None or index == self._next_row, "rows of windows must be consecutive"
         self._next_row = index + 1
         plan, tiling, size = self._plan, self._plan.tiling, self._plan.tiling.size
-        finished = len(tiling.finished_rows(index))
-        out = _Rows(
-            finished, plan.width, len(self._sums), self._device, self._keep_confidence, self._keep_probabilities
-        )
-        self._sums.zero_()
+        out = self._sums.rows(valid, *self._keep)
+        self._sums.restart()
         for column, prediction in zip(plan.columns, predictions, strict=True):
-            start = tiling.cols[column]
-            stop = tiling.cols[column + 1] if column != plan.columns[-1] else start + size
-            with _one_thread(self._device):
-                if prediction is not None:
-                    weight = self._row_weights[index, :, None] * self._col_weights[column]
-                    self._sums.addcmul_(prediction, weight)
-                self._take(finished, start - plan.first_col, stop - start, out)
+            start = tiling.cols[column] - plan.first_col
+            stop = tiling.cols[column + 1] - plan.first_col if column != plan.columns[-1] else start + size
+            self._sums.add(prediction, (index, column), range(start, stop), self._carried_rows, out)
+        finished = len(tiling.finished_rows(index))
         self._carried_rows = max(0, size - finished) if index + 1 < len(tiling.rows) else 0
-        return out.masked(torch.from_numpy(valid).to(self._device))
-
-    def _take(self, finished: int, start: int, count: int, out: _Rows) -> None:
-        """Take the first ``count`` columns out of the sums: finished rows to ``out``, the rest to the carry."""
-        sums, carry = self._sums, self._carry
-        size = sums.shape[1]
-        taken = sums[:, :, :count]
-        if self._carried_rows:
-            taken[:, : self._carried_rows] += carry[:, : self._carried_rows, start : start + count]
-        out.put(start, taken[:, :finished])
-        rest = min(size - finished, carry.shape[1])
-        if rest > 0:
-            carry[:, :rest, start : start + count] = taken[:, finished : finished + rest]
-        if count < size:
-            sums[:, :, : size - count] = sums[:, :, count:].clone()
-        sums[:, :, size - count :] = 0
-
-
-@contextlib.contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
-    """Run on one CPU thread: on arrays this small, waiting for a second one costs more than it saves."""
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-class _Rows:
-    """Finished rows in the making."""
-
-    def __init__(
-        self, rows: int, width: int, num_classes: int, device: torch.device, confidence: bool, probabilities: bool
-    ) -> None:
-        self._classes = torch.empty(rows, width, dtype=torch.uint8, device=device)
-        self._confidence = torch.empty(rows, width, device=device) if confidence else None
-        self._probabilities = torch.empty(num_classes, rows, width, device=device) if probabilities else None
-
-    def put(self, start: int, sums: Tensor) -> None:
-        """Decide the class of the columns from ``start`` on, given sums of shape (classes, rows, columns)."""
-        columns = slice(start, start + sums.shape[2])
-        classes = self._classes[:, columns]
-        classes.zero_()
-        best = sums[0].clone()
-        for k in range(1, len(sums)):
-            classes.masked_fill_(sums[k] > best, k)
-            torch.maximum(best, sums[k], out=best)
-        if self._confidence is not None:
-            self._confidence[:, columns] = best
-        if self._probabilities is not None:
-            self._probabilities[:, :, columns] = sums
-
-    def masked(self, valid: Tensor) -> tuple[NDArray[np.uint8], FloatArray | None, FloatArray | None]:
-        """Return host arrays, without a class where not ``valid``."""
-        invalid = ~valid
-        self._classes.masked_fill_(invalid, NODATA)
-        for part in (self._confidence, self._probabilities):
-            if part is not None:
-                part.masked_fill_(invalid, torch.nan)
-        confidence, probabilities = self._confidence, self._probabilities
-        return (
-            self._classes.cpu().numpy(),
-            None if confidence is None else confidence.cpu().numpy(),
-            None if probabilities is None else probabilities.cpu().numpy(),
-        )
+        result: tuple[NDArray[np.uint8], FloatArray | None, FloatArray | None] = out.result()
+        return result

@@ -1,0 +1,131 @@
+"""Weighted sums of overlapping windows on the network's device; only finished rows cross to the host."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geoasanet.classes import NODATA
+from geoasanet.sample import BoolArray
+
+FloatArray = NDArray[np.float32]
+
+
+class DeviceSums:
+    """Sums of one row of windows after the other, in tensors; see :class:`geoasanet.inference.hostsums.HostSums`.
+
+    Args:
+        num_classes: Classes of the network.
+        size: Side of the windows, pixels.
+        carried: Most rows that the next row of windows touches again.
+        width: Columns that the windows span.
+        row_weights: Shape (rows of windows, size).
+        col_weights: Shape (columns of windows, size).
+        device: Where the sums are held and the classes found.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        size: int,
+        carried: int,
+        width: int,
+        row_weights: FloatArray,
+        col_weights: FloatArray,
+        device: torch.device,
+    ) -> None:
+        self._device = device
+        self._row_weights = torch.from_numpy(row_weights).to(device)
+        self._col_weights = torch.from_numpy(col_weights).to(device)
+        self._carry = torch.zeros(num_classes, carried, width, device=device)
+        self._sums = torch.zeros(num_classes, size, size, device=device)
+
+    def add(
+        self,
+        prediction: Tensor | None,
+        weights: tuple[int, int],
+        columns: range,
+        carried: int,
+        out: DeviceRows,
+    ) -> None:
+        """Add a window; its first columns are complete then, the others wait for the next window.
+
+        Args:
+            prediction: Probabilities, shape (classes, size, size); None adds nothing.
+            weights: Positions of the window's row and column weights.
+            columns: Columns (of the span) that it completes, from its first one on.
+            carried: Rows, from the first, to which the rows of windows before have something to add.
+            out: Takes the finished rows.
+        """
+        sums, carry = self._sums, self._carry
+        if prediction is not None:
+            sums.addcmul_(prediction, self._row_weights[weights[0], :, None] * self._col_weights[weights[1]])
+        size, count, span = sums.shape[1], len(columns), slice(columns.start, columns.stop)
+        taken = sums[:, :, :count]
+        if carried:
+            taken[:, :carried] += carry[:, :carried, span]
+        out.put(columns.start, taken[:, : out.height])
+        rest = min(size - out.height, carry.shape[1])
+        if rest > 0:
+            carry[:, :rest, span] = taken[:, out.height : out.height + rest]
+        if count < size:
+            sums[:, :, : size - count] = sums[:, :, count:].clone()
+        sums[:, :, size - count :] = 0
+
+    def restart(self) -> None:
+        """Forget what the windows on the left have added: a new row of windows begins."""
+        self._sums.zero_()
+
+    def rows(self, valid: BoolArray, confidence: bool, probabilities: bool) -> DeviceRows:
+        """Return tensors for finished rows."""
+        return DeviceRows(valid, len(self._sums), self._device, confidence, probabilities)
+
+
+class DeviceRows:
+    """Finished rows in the making.
+
+    Args:
+        valid: Where the map is wanted, shape (rows, columns).
+        num_classes: Classes of the network.
+        device: Where the sums are.
+        confidence: Whether the probability of the class is kept.
+        probabilities: Whether every class's probability is kept.
+    """
+
+    def __init__(
+        self, valid: BoolArray, num_classes: int, device: torch.device, confidence: bool, probabilities: bool
+    ) -> None:
+        self.height, width = valid.shape
+        self._invalid = ~torch.from_numpy(valid).to(device)
+        self._classes = torch.empty(self.height, width, dtype=torch.uint8, device=device)
+        self._confidence = torch.empty(self.height, width, device=device) if confidence else None
+        self._probabilities = torch.empty(num_classes, self.height, width, device=device) if probabilities else None
+
+    def put(self, start: int, sums: Tensor) -> None:
+        """Decide the class of the columns from ``start`` on, given sums of shape (classes, rows, columns)."""
+        columns = slice(start, start + sums.shape[2])
+        classes = self._classes[:, columns]
+        classes.zero_()
+        best = sums[0].clone()
+        for k in range(1, len(sums)):
+            classes.masked_fill_(sums[k] > best, k)
+            torch.maximum(best, sums[k], out=best)
+        if self._confidence is not None:
+            self._confidence[:, columns] = best
+        if self._probabilities is not None:
+            self._probabilities[:, :, columns] = sums
+
+    def result(self) -> tuple[NDArray[np.uint8], FloatArray | None, FloatArray | None]:
+        """Return classes, confidence and probabilities on the host; None for what is not kept."""
+        self._classes.masked_fill_(self._invalid, NODATA)
+        for part in (self._confidence, self._probabilities):
+            if part is not None:
+                part.masked_fill_(self._invalid, torch.nan)
+        confidence, probabilities = self._confidence, self._probabilities
+        return (
+            self._classes.cpu().numpy(),
+            None if confidence is None else confidence.cpu().numpy(),
+            None if probabilities is None else probabilities.cpu().numpy(),
+        )

@@ -1,0 +1,181 @@
+"""Weighted sums of overlapping windows in main memory, each value touched once.
+
+One pass over a window multiplies, adds, decides the class of what is finished and carries the rest on, row by row of
+pixels, so that nothing but the window itself and what is kept leaves the processor's caches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geoasanet.classes import NODATA
+from geoasanet.raster.kernels import kernel
+from geoasanet.sample import BoolArray
+
+FloatArray = NDArray[np.float32]
+
+
+class HostSums:
+    """Sums of one row of windows after the other, in NumPy arrays.
+
+    Args:
+        num_classes: Classes of the network.
+        size: Side of the windows, pixels.
+        carried: Most rows that the next row of windows touches again.
+        width: Columns that the windows span.
+        row_weights: Shape (rows of windows, size).
+        col_weights: Shape (columns of windows, size).
+    """
+
+    def __init__(
+        self, num_classes: int, size: int, carried: int, width: int, row_weights: FloatArray, col_weights: FloatArray
+    ) -> None:
+        self._row_weights, self._col_weights = row_weights, col_weights
+        self._carry = np.zeros((num_classes, carried, width), np.float32)
+        self._side = np.empty((num_classes, size, size), np.float32)
+        self._waiting = 0  # columns of the side that the next window has to add
+        self._empty = np.zeros((num_classes, size, size), np.float32)
+
+    def add(
+        self,
+        prediction: Tensor | None,
+        weights: tuple[int, int],
+        columns: range,
+        carried: int,
+        out: HostRows,
+    ) -> None:
+        """Add a window; its first columns are complete then, the others wait for the next window.
+
+        Args:
+            prediction: Probabilities, shape (classes, size, size); None adds nothing.
+            weights: Positions of the window's row and column weights.
+            columns: Columns (of the span) that it completes, from its first one on.
+            carried: Rows, from the first, to which the rows of windows before have something to add.
+            out: Takes the finished rows.
+        """
+        pixels = self._empty if prediction is None else np.ascontiguousarray(prediction.numpy())
+        row_weight, col_weight = self._row_weights[weights[0]], self._col_weights[weights[1]]
+        _add_window(
+            pixels,
+            row_weight,
+            col_weight,
+            self._side,
+            self._carry,
+            columns.start,
+            len(columns),
+            self._waiting,
+            carried,
+            out.valid,
+            out.classes,
+            out.confidence,
+            out.probabilities,
+        )
+        self._waiting = len(row_weight) - len(columns)
+
+    def restart(self) -> None:
+        """Forget what the windows on the left have added: a new row of windows begins."""
+        self._waiting = 0
+
+    def rows(self, valid: BoolArray, confidence: bool, probabilities: bool) -> HostRows:
+        """Return arrays for finished rows."""
+        return HostRows(valid, len(self._carry), confidence, probabilities)
+
+
+class HostRows:
+    """Finished rows in the making.
+
+    Args:
+        valid: Where the map is wanted, shape (rows, columns).
+        num_classes: Classes of the network.
+        confidence: Whether the probability of the class is kept.
+        probabilities: Whether every class's probability is kept.
+    """
+
+    def __init__(self, valid: BoolArray, num_classes: int, confidence: bool, probabilities: bool) -> None:
+        rows, width = valid.shape
+        self.valid = np.ascontiguousarray(valid)
+        self.classes = np.empty((rows, width), np.uint8)
+        self.confidence = np.empty((rows, width) if confidence else (0, 0), np.float32)
+        self.probabilities = np.empty((num_classes, rows, width) if probabilities else (0, 0, 0), np.float32)
+
+    def result(self) -> tuple[NDArray[np.uint8], FloatArray | None, FloatArray | None]:
+        """Return classes, confidence and probabilities; None for what is not kept."""
+        return (
+            self.classes,
+            self.confidence if self.confidence.size else None,
+            self.probabilities if self.probabilities.size else None,
+        )
+
+
+@kernel
+def _add_window(
+    pixels: Any,
+    row_weight: Any,
+    col_weight: Any,
+    side: Any,
+    carry: Any,
+    start: int,
+    count: int,
+    waiting: int,
+    carried: int,
+    valid: Any,
+    classes: Any,
+    confidence: Any,
+    probabilities: Any,
+) -> None:
+    """Add a window and take out what it completes; see :meth:`HostSums.add`."""
+    num_classes, size, _ = pixels.shape
+    finished = classes.shape[0]
+    keep_confidence, keep_probabilities = confidence.size > 0, probabilities.size > 0
+    sums, best = np.empty(size, np.float32), np.empty(count, np.float32)
+    winner = np.empty(count, np.int32)
+    stop, rest = start + count, sums[count:]
+    for y in range(size):
+        weight = row_weight[y]
+        for k in range(num_classes):
+            window, left = pixels[k, y], side[k, y]
+            for x in range(size):
+                sums[x] = window[x] * (weight * col_weight[x])
+            for x in range(waiting):
+                sums[x] += left[x]
+            for x in range(size - count):
+                left[x] = rest[x]
+            if y < carried:
+                above = carry[k, y, start:stop]
+                for x in range(count):
+                    sums[x] += above[x]
+            if y >= finished:
+                if y - finished < carry.shape[1]:
+                    below = carry[k, y - finished, start:stop]
+                    for x in range(count):
+                        below[x] = sums[x]
+                continue
+            if keep_probabilities:
+                target = probabilities[k, y, start:stop]
+                for x in range(count):
+                    target[x] = sums[x]
+            if k == 0:
+                for x in range(count):
+                    best[x], winner[x] = sums[x], 0
+            else:
+                label = np.int32(k)
+                for x in range(count):
+                    new, old, before = sums[x], best[x], winner[x]  # loaded first: the rest needs no branch
+                    winner[x] = label if new > old else before
+                    best[x] = new if new > old else old
+        if y < finished:
+            wanted, labels = valid[y, start:stop], classes[y, start:stop]
+            for x in range(count):
+                labels[x] = winner[x] if wanted[x] else NODATA
+            if keep_confidence:
+                for x in range(count):
+                    confidence[y, start + x] = best[x] if wanted[x] else np.nan
+            if keep_probabilities:
+                for k in range(num_classes):
+                    for x in range(count):
+                        if not wanted[x]:
+                            probabilities[k, y, start + x] = np.nan
