@@ -16,6 +16,7 @@ at a map's own stride, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from geoasanet.models.heads import Classifier
 from geoasanet.models.network import Network, check_fraction
 from geoasanet.models.pretrained import load_encoder_weights
 from geoasanet.models.resnet import ResNetEncoder
+from geoasanet.models.upsampled import UpsampledConv
 
 
 class AFNet(Network):
@@ -149,6 +151,34 @@ class AttentionRefinement(nn.Module):
 
     def forward(self, fine_BChw: Tensor, coarse_BDhw: Tensor) -> Tensor:
         """Return the refined map at the finer stride."""
-        coarse_BChw: Tensor = self.reduce(resize(coarse_BDhw, fine_BChw.shape[2:]))
+        coarse_BChw: Tensor = self._enlarge(coarse_BDhw, fine_BChw.shape[2:])
         weight_BC11: Tensor = self.gate(torch.cat([fine_BChw, coarse_BChw], 1))
         return coarse_BChw + fine_BChw * weight_BC11
+
+    def _enlarge(self, coarse_BDhw: Tensor, size: Sequence[int]) -> Tensor:
+        enlarged_BChw: Tensor = self.reduce(resize(coarse_BDhw, size))
+        return enlarged_BChw
+
+    def for_inference(self, device: torch.device) -> nn.Module:
+        """Return a module that, on CPU, reduces the coarser map before it enlarges it."""
+        return FrugalRefinement(self) if device.type == "cpu" else self
+
+
+class FrugalRefinement(AttentionRefinement):
+    """The same, its convolution as :class:`UpsampledConv`.
+
+    Args:
+        plain: The module.
+    """
+
+    def __init__(self, plain: AttentionRefinement) -> None:
+        nn.Module.__init__(self)
+        conv, *rest = plain.reduce
+        assert isinstance(conv, nn.Conv2d)
+        self.gate = plain.gate
+        self.convolve = UpsampledConv(conv, (conv.in_channels,))
+        self.rest = nn.Sequential(*rest)
+
+    def _enlarge(self, coarse_BDhw: Tensor, size: Sequence[int]) -> Tensor:
+        enlarged_BChw: Tensor = self.rest(self.convolve([coarse_BDhw], size))
+        return enlarged_BChw

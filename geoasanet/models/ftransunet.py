@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from geoasanet.models.gates import GatedSum
 from geoasanet.models.hybrid import GROUPS, HybridEncoder
 from geoasanet.models.network import Network, check_count, check_fraction
 from geoasanet.models.pretrained import load_encoder_weights
+from geoasanet.models.upsampled import UpsampledConv
 
 STAGES = 3
 
@@ -139,11 +141,44 @@ class UNetDecoder(nn.Module):
         """Return the map at stride 1 from the one at 16 and skips at strides [2, 4, 8]."""
         x: Tensor = self.entry(x_BCHW)
         for i, step in enumerate(self.steps):
-            x = resize(x, [2 * side for side in x.shape[2:]], align_corners=True)
-            if i < len(skips):
-                x = torch.cat([x, skips[-1 - i]], 1)
-            x = step(x)
+            size = [2 * side for side in x.shape[2:]]
+            x = self._double(step, [x, skips[-1 - i]] if i < len(skips) else [x], size)
         return x
+
+    def _double(self, step: nn.Module, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        enlarged, *skip = maps
+        doubled: Tensor = step(torch.cat([resize(enlarged, size, align_corners=True), *skip], 1))
+        return doubled
+
+    def for_inference(self, device: torch.device) -> nn.Module:
+        """Return a decoder that, on CPU, mixes channels before it enlarges where that is less work."""
+        return FrugalUNetDecoder(self) if device.type == "cpu" else self
+
+
+class FrugalUNetDecoder(UNetDecoder):
+    """The same, the first convolution after every doubling as :class:`UpsampledConv`.
+
+    Args:
+        plain: The decoder.
+    """
+
+    def __init__(self, plain: Any) -> None:
+        nn.Module.__init__(self)
+        self.entry = plain.entry
+        self.steps = nn.ModuleList()
+        below = self.entry[0].out_channels
+        for first, second in plain.steps:
+            conv, *rest = first
+            shares = [below, conv.in_channels - below] if conv.in_channels > below else [below]
+            self.steps.append(
+                nn.ModuleList([UpsampledConv(conv, shares, align_corners=True), nn.Sequential(*rest, second)])
+            )
+            below = conv.out_channels
+
+    def _double(self, step: nn.Module, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        convolve, rest = step.children()
+        doubled: Tensor = rest(convolve(maps, size))
+        return doubled
 
 
 def _check_counts(name: str, values: Sequence[int], length: int) -> None:

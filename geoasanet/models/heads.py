@@ -7,10 +7,13 @@ arXiv 1807.10221). Letters in names: B batch, C channels, K classes, h and w at 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from geoasanet.models.blocks import init_kaiming
+from geoasanet.models.upsampled import UpsampledConv
 
 
 class UPerHead(nn.Module):
@@ -38,6 +41,41 @@ class UPerHead(nn.Module):
         """Return logits (B, K, h, w) at stride 4 from maps at strides [4, 8, 16, 32]."""
         finest = features[0]
         result: Tensor = self.classifier(self.decoder([finest, finest, *features]))
+        return result
+
+    def for_inference(self, device: torch.device) -> nn.Module:
+        """Return a head that, on CPU, never enlarges the coarser maps for its last convolution."""
+        return nn.Sequential(FrugalDecoder(self.decoder), self.classifier) if device.type == "cpu" else self
+
+
+class FrugalDecoder(nn.Module):
+    """UPerNet's decoder with a third of its multiplications.
+
+    Its last convolution takes all maps at the finest size, three of them enlarged. As both steps are linear, they may
+    trade places.
+
+    Args:
+        decoder: A decoder of segmentation-models-pytorch without norms of its inputs.
+    """
+
+    def __init__(self, decoder: Any) -> None:
+        super().__init__()
+        self.psp = decoder.psp
+        self.laterals = decoder.fpn_lateral_blocks
+        self.convs = decoder.fpn_conv_blocks
+        conv, *rest = decoder.fusion_block
+        count = len(self.convs) + 1
+        self.fuse = UpsampledConv(conv, [conv.in_channels // count] * count)
+        self.rest = nn.Sequential(*rest)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the map that the classifier takes, at stride 4, from maps at strides [4, 8, 16, 32]."""
+        *finer, coarsest = features
+        maps = [self.psp(coarsest)]
+        for lateral, x in zip(self.laterals, reversed(finer), strict=True):
+            maps.append(lateral(maps[-1], x))
+        smoothed = [conv(x) for conv, x in zip(self.convs, maps[1:], strict=True)]
+        result: Tensor = self.rest(self.fuse([*reversed(smoothed), maps[0]], features[0].shape[2:]))
         return result
 
 

@@ -9,6 +9,7 @@ Letters in names: B batch, C channels, H and W height and width.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -37,11 +38,24 @@ TIMM_RULES = (
 class StandardisedConv2d(nn.Conv2d):
     """A convolution whose filters are brought to mean 0 and variance 1 before use."""
 
+    is_standardised = False
+    """Whether the weights already are."""
+
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return the convolved map."""
-        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, unbiased=False)
-        weight = (self.weight - mean) * torch.rsqrt(variance + 1e-5)
+        weight = self.weight if self.is_standardised else self._standardised()
         return conv2d(x_BCHW, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def for_inference(self, device: torch.device) -> nn.Module:
+        """Return the convolution that this is while weights do not change."""
+        conv = copy.copy(self)
+        conv._parameters = {**self._parameters, "weight": nn.Parameter(self._standardised())}
+        conv.is_standardised = True
+        return conv
+
+    def _standardised(self) -> Tensor:
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, unbiased=False)
+        return (self.weight - mean) * torch.rsqrt(variance + 1e-5)
 
 
 class Bottleneck(nn.Module):

@@ -112,6 +112,41 @@ class PerceptronHead(nn.Module):
         result: Tensor = self.classifier(self.mix(torch.cat(projected[::-1], 1)))
         return result
 
+    def for_inference(self, device: torch.device) -> nn.Module:
+        """Return a head that projects and mixes in one step before it enlarges."""
+        return FrugalPerceptronHead(self)
+
+
+class FrugalPerceptronHead(nn.Module):
+    """The same head with one linear layer per scale: what mixes commutes with resampling.
+
+    Args:
+        head: The head.
+    """
+
+    def __init__(self, head: PerceptronHead) -> None:
+        super().__init__()
+        mix, *rest = head.mix
+        assert isinstance(mix, nn.Conv2d)
+        shares = mix.weight.detach().double().flatten(1).chunk(len(head.projections), 1)
+        self.projections = nn.ModuleList()
+        for project, share in zip(head.projections, reversed(shares), strict=True):
+            assert isinstance(project, nn.Conv2d) and project.bias is not None and mix.bias is not None
+            both = nn.Conv2d(project.in_channels, mix.out_channels, 1)
+            bias = share @ project.bias.double() + mix.bias.double() / len(shares)
+            weight = share @ project.weight.double().flatten(1)
+            both.weight = nn.Parameter(weight[:, :, None, None].to(mix.weight.dtype))
+            both.bias = nn.Parameter(bias.to(mix.weight.dtype))
+            self.projections.append(both)
+        self.rest = nn.Sequential(*rest, head.classifier)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return logits (B, K, h, w) at stride 4 from maps at strides [4, 8, 16, 32]."""
+        size = features[0].shape[2:]
+        first, *others = (project(x) for project, x in zip(self.projections, features, strict=True))
+        result: Tensor = self.rest(sum((resize(x, size) for x in others), start=first))
+        return result
+
 
 def init_transformer(module: nn.Module) -> None:
     """Draw linear layers below ``module`` from a normal of deviation 0.02, convolutions from variance 2 / fan-out."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from geoasanet.models.heads import Classifier, FCNHead
 from geoasanet.models.network import TwoHeadedNetwork, check_count, check_fraction
 from geoasanet.models.pretrained import load_encoder_weights
 from geoasanet.models.resnet import ResNetEncoder
+from geoasanet.models.upsampled import UpsampledConv
 
 Variant = Literal["table", "official"]
 
@@ -220,4 +221,30 @@ class DeepLabHead(nn.Module):
         fine = self.edges(features[0])
         coarse = resize(self.pyramid(features[-1]), fine.shape[2:], align_corners=self.align_corners)
         result: Tensor = self.classifier(self.blocks(torch.cat([coarse, fine], 1)))
+        return result
+
+    def for_inference(self, device: torch.device) -> nn.Module:
+        """Return a head that, on CPU, does not enlarge the pyramid's map for the first block."""
+        return FrugalDeepLabHead(self) if device.type == "cpu" else self
+
+
+class FrugalDeepLabHead(nn.Module):
+    """The same head, its first convolution as :class:`UpsampledConv`.
+
+    Args:
+        head: The head.
+    """
+
+    def __init__(self, head: Any) -> None:
+        super().__init__()
+        self.pyramid, self.edges = head.pyramid, head.edges
+        (conv, *rest), *others = head.blocks
+        width = conv.in_channels - FINE_CHANNELS
+        self.join = UpsampledConv(conv, (width, FINE_CHANNELS), align_corners=head.align_corners)
+        self.rest = nn.Sequential(*rest, *others, head.classifier)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return logits (B, K, h, w) at stride 4 from maps at strides [4, …, 32]."""
+        fine = self.edges(features[0])
+        result: Tensor = self.rest(self.join([self.pyramid(features[-1]), fine], fine.shape[2:]))
         return result

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from geoasanet.errors import ModelError
+from geoasanet.models.accelerate import accelerate
 from geoasanet.models.checkpoint import load_checkpoint, save_checkpoint
 from geoasanet.models.network import Network
 from geoasanet.models.registry import create_model
@@ -98,6 +99,23 @@ class NetworkTester:
         images = (image.to(memory_format=torch.channels_last) for image in pair(2))
         logits = model.to(memory_format=torch.channels_last)(*images)
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+
+    @torch.no_grad()
+    def test_the_form_for_inference_gives_the_same_logits(self, model, pair):
+        model.double()
+        before = {key: (tensor.data_ptr(), tensor.clone()) for key, tensor in model.state_dict().items()}
+        images = tuple(image.double() for image in pair(2))
+        expected = model(*images)
+        frugal = accelerate(model, torch.device("cpu"))
+        torch.testing.assert_close(frugal(*images), expected, atol=1e-8, rtol=1e-8)
+        after = model.state_dict()
+        assert before.keys() == after.keys()
+        for key, (address, tensor) in before.items():
+            assert after[key].data_ptr() == address
+            assert torch.equal(after[key], tensor)
+        assert torch.equal(model(*images), expected)
+        folded = sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+        assert folded == 0 or sum(isinstance(m, nn.BatchNorm2d) for m in frugal.modules()) < folded
 
     @torch.no_grad()
     def test_a_saved_network_comes_back_the_same(self, model, pair, tmp_path, schema, bands):

@@ -1,0 +1,105 @@
+"""The same network with less to compute: what only training needs is dropped, what is constant is worked out once.
+
+Results equal the network's own but for rounding. Nothing here is learnt from a device or a data set; what a compiler
+can do besides is left to :func:`torch.compile`.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+@runtime_checkable
+class HasInferenceForm(Protocol):
+    """A module that knows a faster one with the same results."""
+
+    def for_inference(self, device: torch.device) -> nn.Module:
+        """Return it, or this one where it would be slower on ``device``; it may share weights with this one."""
+        ...
+
+
+def accelerate(network: nn.Module, device: torch.device) -> nn.Module:
+    """Return a network that gives the results of ``network.eval()`` faster, for inference.
+
+    Batch norms are folded into the convolutions before them, convolutions hold their weights channels last, and
+    modules that know a form for inference (:class:`HasInferenceForm`) take it. The auxiliary head is dropped.
+
+    Args:
+        network: Any network; it stays as it is, and whatever is not changed is shared with the result.
+        device: Where the result is to run; the caller moves it there.
+    """
+    twin = _share(network, {})
+    twin._modules.pop("auxiliary", None)
+    _transform(twin, device)
+    for module in twin.modules():
+        layout = torch.channels_last if isinstance(module, nn.Conv2d) else torch.preserve_format
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                value = parameter.detach()
+                if value.ndim == 4:
+                    value = value.to(memory_format=layout)
+                module._parameters[name] = nn.Parameter(value, requires_grad=False)
+    return twin.eval()
+
+
+def _share(module: nn.Module, made: dict[int, nn.Module]) -> nn.Module:
+    """Return a tree of new modules that hold the same tensors; modules that occur twice do so again."""
+    if id(module) not in made:
+        made[id(module)] = twin = copy.copy(module)
+        twin.__dict__["_parameters"] = dict(module._parameters)
+        twin.__dict__["_buffers"] = dict(module._buffers)
+        twin.__dict__["_modules"] = {
+            name: None if child is None else _share(child, made) for name, child in module._modules.items()
+        }
+    return made[id(module)]
+
+
+def _transform(module: nn.Module, device: torch.device) -> None:
+    from timm.layers.grn import GlobalResponseNorm
+
+    for name, child in list(module.named_children()):
+        _transform(child, device)
+        if isinstance(child, HasInferenceForm):
+            setattr(module, name, child.for_inference(device))
+        elif isinstance(child, GlobalResponseNorm):
+            setattr(module, name, ResponseNorm(child))
+    for conv_name, norm_name in _pairs(module):
+        conv, norm = module._modules[conv_name], module._modules[norm_name]
+        if type(conv) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
+            module._modules[conv_name] = fuse_conv_bn_eval(conv.eval(), norm.eval())
+            module._modules[norm_name] = nn.Identity()
+
+
+def _pairs(module: nn.Module) -> list[tuple[str, str]]:
+    """Return the names of children of which the first feeds the second and nothing else."""
+    names = list(module._modules)
+    if isinstance(module, nn.Sequential):
+        return list(itertools.pairwise(names))
+    if type(module).__module__ == "timm.models.resnet":
+        return [(name, name.replace("conv", "bn")) for name in names if name.replace("conv", "bn") in names]
+    return []
+
+
+class ResponseNorm(nn.Module):
+    """Global response normalisation (Woo et al. 2023, arXiv 2301.00808, algorithm 1) in one pass over the map.
+
+    Args:
+        norm: timm's layer, channels last.
+    """
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        self.spatial, self.channel, self.shape = norm.spatial_dim, norm.channel_dim, norm.wb_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the map, each channel scaled by its share in the energy of all, shape unchanged."""
+        energy = x.square().sum(self.spatial, keepdim=True).sqrt()
+        share = energy / (energy.mean(self.channel, keepdim=True) + self.eps)
+        return torch.addcmul(self.bias.view(self.shape), x, 1 + self.weight.view(self.shape) * share)
