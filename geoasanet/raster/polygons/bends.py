@@ -171,7 +171,7 @@ def remove_bends(
                 old = double_area[i]
                 new = _double_area(x, y, before[i], i, after[i])
                 double_area[i] = new
-                if new <= limit and (new < old or old > limit or old < 0):
+                if new <= limit and (new < old or old < 0):
                     _sift_up(heap, entries, new << PLACE_BITS | i)
                     entries += 1
 
