@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geoasanet.inference.threads import prefetch
 from geoasanet.raster.scaling import Scaling
-from geoasanet.raster.scene import Scene
+from geoasanet.raster.scene import STRIP_ROWS, Scene
 from geoasanet.sample import BoolArray, Sample
 from geoasanet.windows import RowPlan, Window
 
@@ -22,7 +22,7 @@ MissingSar = Literal["mask", "fill"]
 RGB_VALID, SAR_VALID, WANTED = 1, 2, 4
 """Flags of a pixel: the optical raster has data, the SAR raster has data, the map is to have a class."""
 
-_CHUNK_ROWS = 16
+_COMPLETE = RGB_VALID | SAR_VALID | WANTED
 
 _Chunk = tuple[NDArray[Any], NDArray[Any], NDArray[np.uint8]]
 
@@ -44,21 +44,18 @@ class WindowRow:
     def samples(self) -> Iterator[Sample | None]:
         """Yield each window from left to right; None where no pixel is wanted."""
         tiling = self.plan.tiling
+        everywhere = np.ones((tiling.size, tiling.size), bool)
         for column in self.plan.columns:
             start = tiling.cols[column] - self.plan.first_col
-            cut = np.s_[:, start : start + tiling.size]
-            flags = self.flags[cut]
-            if not (flags & WANTED).any():
-                yield None
-                continue
+            cut = np.s_[..., start : start + tiling.size]
+            rgb, sar, flags = self.rgb[cut], self.sar[cut], self.flags[cut]
             window = Window(tiling.rows[self.index], tiling.cols[column], tiling.size, tiling.size)
-            yield Sample(
-                window,
-                self.rgb[:, cut[0], cut[1]],
-                self.sar[:, cut[0], cut[1]],
-                (flags & RGB_VALID) != 0,
-                (flags & SAR_VALID) != 0,
-            )
+            if (flags == _COMPLETE).all():
+                yield Sample(window, rgb, sar, everywhere, everywhere)
+            elif (flags & WANTED).any():
+                yield Sample(window, rgb, sar, (flags & RGB_VALID) != 0, (flags & SAR_VALID) != 0)
+            else:
+                yield None
 
 
 def read_rows(
@@ -69,7 +66,7 @@ def read_rows(
     missing_sar: MissingSar = "mask",
     area: Callable[[Window], BoolArray] | None = None,
 ) -> Iterator[WindowRow]:
-    """Yield the rows of windows of ``plan`` from top to bottom, reading ahead in another thread.
+    """Yield the rows of windows of ``plan`` from top to bottom, reading ahead in other threads.
 
     Args:
         scene: The open scene.
@@ -120,15 +117,20 @@ def _chunks(
     missing_sar: MissingSar,
     area: Callable[[Window], BoolArray] | None,
 ) -> Iterator[_Chunk]:
-    """Yield consecutive full-width strips of the scene: RGB, SAR, flags."""
+    """Yield consecutive full-width strips of the scene: RGB, SAR, flags; the sensors are read in a thread each."""
     tiling = plan.tiling
     start, stop = tiling.rows[plan.rows[0]], tiling.rows[plan.rows[-1]] + tiling.size
-    for row in range(start, stop, _CHUNK_ROWS):
-        window = Window(row, plan.first_col, min(_CHUNK_ROWS, stop - row), plan.width)
-        sample = scene.read(window)
-        sar, sar_valid = scaling.apply(sample.sar, sample.sar_valid)
-        flags = sample.rgb_valid * np.uint8(RGB_VALID) + sar_valid * np.uint8(SAR_VALID)
-        wanted = sample.rgb_valid & sar_valid if missing_sar == "mask" else sample.rgb_valid
-        if area is not None:
-            wanted = wanted & area(window)
-        yield sample.rgb, sar, flags + wanted * np.uint8(WANTED)
+    strips = [
+        Window(row, plan.first_col, min(STRIP_ROWS, stop - row), plan.width) for row in range(start, stop, STRIP_ROWS)
+    ]
+    with contextlib.closing(prefetch((scene.read_layer(scene.sar, strip) for strip in strips), depth=1)) as sars:
+        for strip, as_read in zip(strips, sars, strict=True):
+            rgb, rgb_valid = scene.read_layer(scene.rgb, strip)
+            sar, sar_valid = scaling.apply(*as_read)
+            wanted = rgb_valid & sar_valid if missing_sar == "mask" else rgb_valid
+            if area is not None:
+                wanted = wanted & area(strip)
+            flags = rgb_valid * np.uint8(RGB_VALID)
+            flags += sar_valid * np.uint8(SAR_VALID)
+            flags += wanted * np.uint8(WANTED)
+            yield rgb, sar, flags

@@ -17,7 +17,8 @@ _END = object()
 def prefetch(items: Iterable[Item], depth: int = 2) -> Generator[Item, None, None]:
     """Yield ``items``, made in another thread, at most ``depth`` of them ahead.
 
-    An exception there is raised here, in place of the item that failed. Closing the generator stops the thread.
+    An exception there is raised here, in place of the item that failed. Closing the generator stops the thread, and
+    closes ``items`` if they come from a generator.
     """
     waiting: queue.Queue[object] = queue.Queue(maxsize=depth)
     stop = threading.Event()
@@ -38,6 +39,8 @@ def prefetch(items: Iterable[Item], depth: int = 2) -> Generator[Item, None, Non
         except BaseException as error:  # handed to the consumer, whatever it is
             failure.append(error)
         finally:
+            if isinstance(items, Generator):
+                items.close()
             put(_END)
 
     thread = threading.Thread(target=work, name="geoasanet-read", daemon=True)

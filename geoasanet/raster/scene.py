@@ -19,13 +19,18 @@ from geoasanet.windows import Window
 
 PathLike = str | os.PathLike[str]
 
+STRIP_ROWS = 64
+"""Rows of a scene that are read at a time when it is mapped."""
+
 
 class Layer(Protocol):
     """A raster as it appears on the reference grid."""
 
     source: RasterSource
-    block_rows: float
-    """Rows of the file's blocks that must stay decoded while the reference grid is read from top to bottom."""
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of decoded blocks to keep so that full-width strips, read from top to bottom, decode each only once."""
 
     def overlaps(self) -> bool:
         """Tell whether the raster reaches the reference grid."""
@@ -37,12 +42,17 @@ class Layer(Protocol):
 class AlignedLayer:
     """A raster whose pixels are pixels of the reference grid; read without resampling."""
 
-    block_rows = 1.05
-
     def __init__(self, source: RasterSource, grid: Grid, offset: tuple[int, int]) -> None:
         self.source = source
         self._grid = grid
         self._offset = offset
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the rows of blocks that a strip of :data:`STRIP_ROWS` touches."""
+        height, _ = self.source.block_shape
+        rows = 1 + (STRIP_ROWS - 1) // height if height < STRIP_ROWS else 1
+        return int(1.05 * rows * self.source.block_row_bytes)
 
     def overlaps(self) -> bool:
         """Tell whether the raster reaches the reference grid."""
@@ -127,21 +137,29 @@ class Scene:
         Raises:
             SceneError: If a block of either file cannot be read.
         """
-        rgb, rgb_valid = self.rgb.read(window)
-        sar, sar_valid = self.sar.read(window)
+        rgb, rgb_valid = self.read_layer(self.rgb, window)
+        sar, sar_valid = self.read_layer(self.sar, window)
+        return Sample(window, rgb, sar, rgb_valid, sar_valid)
+
+    def read_layer(self, layer: Layer, window: Window) -> tuple[NDArray[Any], BoolArray]:
+        """Return pixels (bands, height, width) and validity (height, width) of :attr:`rgb` or :attr:`sar`.
+
+        The two may be read at the same time in two threads.
+
+        Raises:
+            SceneError: If a block of the file cannot be read.
+        """
+        data, valid = layer.read(window)
         outside = _outside(window, self.grid.window)
         if outside is not None:
-            for data, valid in ((rgb, rgb_valid), (sar, sar_valid)):
-                data[:, outside] = 0
-                valid[outside] = False
-        return Sample(window, rgb, sar, rgb_valid, sar_valid)
+            data[:, outside] = 0
+            valid[outside] = False
+        return data, valid
 
     @property
     def block_cache_bytes(self) -> int:
         """GDAL block cache (bytes) that lets rows of windows be read with every block decoded once."""
-        need = 8 << 20
-        for layer in (self.rgb, self.sar):
-            need += int(layer.block_rows * layer.source.block_row_bytes)
+        need = (8 << 20) + self.rgb.cache_bytes + self.sar.cache_bytes
         return min(max(need, 32 << 20), 2 << 30)
 
     def _check_overlap(self) -> None:

@@ -31,6 +31,8 @@ READ_OPTIONS = {
 }
 """GDAL settings for reading; they matter for remote files."""
 
+_DECODERS = str(min(8, os.cpu_count() or 1))  # threads that decode the blocks of one read, where the format can
+
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises when GDAL fails; the second is not always wrapped in the first."""
@@ -84,11 +86,16 @@ class RasterSource:
         return int(height), int(width)
 
     @property
+    def block_bytes(self) -> int:
+        """Bytes of one decoded block of the bands that are read."""
+        height, width = self.block_shape
+        count = self._dataset.count if self._dataset.profile.get("interleave") == "pixel" else len(self.bands)
+        return height * width * int(self.dtype.itemsize) * count
+
+    @property
     def block_row_bytes(self) -> int:
         """Bytes of one full-width row of decoded blocks of the bands that are read."""
-        height, _ = self.block_shape
-        count = self._dataset.count if self._dataset.profile.get("interleave") == "pixel" else len(self.bands)
-        return height * self.grid.width * int(self.dtype.itemsize) * count
+        return self.block_bytes * -(-self.grid.width // self.block_shape[1])
 
     def read(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
         """Return the pixels of ``window`` and where they have data.
@@ -214,7 +221,7 @@ def open_dataset(path: str, role: str) -> Any:
     if _is_local(path) and Path(path).is_dir():
         raise SceneError(f"{role} raster {path} is a folder.", "Give the raster file itself.")
     try:
-        with quiet_georeference():
+        with quiet_georeference(), rasterio.Env(GDAL_NUM_THREADS=_DECODERS):
             dataset = rasterio.open(path)
     except (*GDAL_ERRORS, ValueError) as error:
         raise SceneError(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from geoasanet.errors import GridError
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.resample import FloatArray, Nodes, resample
+from geoasanet.raster.scene import STRIP_ROWS
 from geoasanet.raster.source import RasterSource
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
@@ -173,11 +174,23 @@ class CoordinateMap:
 class WarpedLayer:
     """A raster on another grid, resampled while it is read; a layer of :class:`geoasanet.raster.scene.Scene`."""
 
-    block_rows = 3.0
-
     def __init__(self, source: RasterSource, grid: Grid) -> None:
         self.source = source
         self.coordinates = CoordinateMap(grid, source.grid, source.path)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the blocks that two strips touch on their way across the source, however it is turned."""
+        height, width = self.source.block_shape
+        target, grid = self.coordinates.target, self.source.grid
+        rows, cols = self.coordinates.exact(np.full(_PROBES, target.height / 2), np.linspace(0, target.width, _PROBES))
+        finite = np.isfinite(rows)
+        if not finite.any():
+            return 0
+        down, across = min(np.ptp(rows[finite]), grid.height), min(np.ptp(cols[finite]), grid.width)
+        thick = STRIP_ROWS * max(self.coordinates.shrink) + 4
+        blocks = (across / width + 1) * (thick / height + 1) + (down / height + 1) * (thick / width + 1)
+        return int(2 * blocks) * self.source.block_bytes
 
     def overlaps(self) -> bool:
         """Tell whether the raster reaches the reference grid, probed on a lattice of points."""
