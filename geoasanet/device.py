@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import platform
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -12,7 +14,8 @@ import torch
 from geoasanet.errors import ConfigError, DeviceError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-"""Arithmetic of the network; "auto" is bf16 (else fp16) on CUDA and fp32 on CPU."""
+"""Arithmetic of the network; "auto" is bf16 (else fp16) on CUDA and fp32 on CPU, but see
+:func:`geoasanet.inference.arithmetic.choose_arithmetic`."""
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
@@ -60,6 +63,40 @@ def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "
     return name
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Return whether a device computes in bf16; a CPU without the instructions emulates it, slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    flags = system_fact("/proc/cpuinfo", "flags") or system_fact("/proc/cpuinfo", "Features")
+    return not _BF16_FLAGS.isdisjoint(flags.split())
+
+
+def system_fact(path: str, key: str) -> str:
+    """Return the first value of ``key`` in a file of lines ``key: value``; "" where the system has none."""
+    with contextlib.suppress(OSError):
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            name, colon, value = line.partition(":")
+            if colon and name.strip() == key:
+                return value.strip()
+    return ""
+
+
+@contextlib.contextmanager
+def computing_in(precision: Literal["fp32", "bf16", "fp16"], device: torch.device) -> Iterator[None]:
+    """Run a network's forward passes in an arithmetic: what is called inside computes in it.
+
+    On CUDA, fp32 means single precision also inside convolutions (torch's own default is TF32), and of several
+    algorithms one is taken that gives the same result every time.
+    """
+    with contextlib.ExitStack() as stack:
+        if precision != "fp32":
+            stack.enter_context(torch.autocast(device.type, DTYPES[precision]))
+        if device.type == "cuda":
+            exact = precision == "fp32"
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=not exact))
+        yield
+
+
 def device_name(device: torch.device) -> str:
     """Return a device in words, such as "NVIDIA H200" or "cpu"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -80,3 +117,5 @@ def keep_freed_memory() -> None:
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""How Linux names the instructions, on x86 and on ARM."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geoasanet.bands import InputBands, SensorBands
-from geoasanet.device import DTYPES, Precision, choose_precision
+from geoasanet.device import Precision, choose_precision, computing_in
 from geoasanet.errors import ConfigError, DeviceError, ModelError, NonFiniteError
+from geoasanet.models.accelerate import accelerate
+from geoasanet.models.network import Network
 from geoasanet.sample import Sample
 
 _AUTO_BATCH = {"cpu": 1, "cuda": 32}
+_AHEAD = {"cuda": 1}
+"""Groups that a device is given before results of the first are taken."""
 
 
 class Predictor:
@@ -32,7 +36,7 @@ class Predictor:
         batch_size: Windows at a time; "auto" takes 1 on CPU (more is no faster there), 32 on CUDA. Halved when
             memory runs out.
         tta: Average the probabilities over the eight symmetries of the square.
-        compile: Compile the network with :func:`torch.compile` (costs up to a minute at the start).
+        compile: Compile the network with :func:`torch.compile` (costs a minute or two at the start).
 
     Raises:
         ConfigError: If an argument is impossible.
@@ -60,9 +64,13 @@ class Predictor:
         self.batch_size = _AUTO_BATCH.get(device.type, 1) if batch_size == "auto" else batch_size
         self._tta = tta
         self._pad_batches = compile
+        self._layout = torch.contiguous_format
+        if isinstance(model, Network):
+            model = accelerate(model, device)
+            self._layout = torch.channels_last
         if isinstance(model, nn.Module):
             model = model.eval().to(device)
-        self._model: Callable[[Tensor, Tensor], Any] = torch.compile(model, dynamic=False) if compile else model
+        self._model: Callable[[Tensor, Tensor], Any] = compiled(model, device) if compile else model
         self._rgb = _Normalize(bands.rgb if bands else None, device)
         self._sar = _Normalize(bands.sar if bands else None, device)
 
@@ -74,21 +82,41 @@ class Predictor:
             NonFiniteError: If the network gives NaN or infinity.
             DeviceError: If not even one window fits into memory.
         """
+        waiting: deque[_Group] = deque()
         for group in _groups(samples, self.batch_size):
-            live = [sample for sample in group if sample is not None]
-            probabilities = iter(self._probabilities(live))
-            for sample in group:
-                yield None if sample is None else next(probabilities)
+            waiting.append(_Group(group, self._probabilities([sample for sample in group if sample is not None])))
+            # A device works on the next group while results of this one are taken.
+            if len(waiting) > _AHEAD.get(self.device.type, 0):
+                yield from self._finished(waiting.popleft())
+        while waiting:
+            yield from self._finished(waiting.popleft())
 
-    def _probabilities(self, samples: Sequence[Sample]) -> list[Tensor]:
+    def _finished(self, group: _Group) -> Iterator[Tensor | None]:
+        probabilities: list[Tensor] = []
+        for batch in group.batches:
+            if not bool(batch.is_finite):
+                live = [sample for sample in group.samples if sample is not None][len(probabilities) :]
+                bad = next(s for s, p in zip(live, batch.probabilities, strict=False) if not torch.isfinite(p).all())
+                raise NonFiniteError(
+                    f"The network gave NaN or infinity in {bad.window} (precision {self.precision}).",
+                    "Try --precision fp32; if it persists, the checkpoint is damaged or does not fit the data.",
+                )
+            probabilities.extend(batch.probabilities)
+        results = iter(probabilities)
+        for sample in group.samples:
+            yield None if sample is None else next(results)
+
+    def _probabilities(self, samples: Sequence[Sample]) -> list[_Batch]:
         if not samples:
             return []
         size = min(self.batch_size, len(samples))
-        results: list[Tensor] = []
-        while len(results) < len(samples):
-            batch = samples[len(results) : len(results) + size]
+        results: list[_Batch] = []
+        done = 0
+        while done < len(samples):
+            batch = samples[done : done + size]
             try:
-                results.extend(self._forward(batch))
+                results.append(self._forward(batch))
+                done += len(batch)
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise DeviceError(
@@ -101,7 +129,7 @@ class Predictor:
         return results
 
     @torch.inference_mode()
-    def _forward(self, samples: Sequence[Sample]) -> Tensor:
+    def _forward(self, samples: Sequence[Sample]) -> _Batch:
         rgb = self._rgb([s.rgb for s in samples], [s.rgb_valid for s in samples])
         sar = self._sar([s.sar for s in samples], [s.sar_valid for s in samples])
         count = len(samples)
@@ -117,19 +145,11 @@ class Predictor:
         assert total is not None
         if len(symmetries) > 1:
             total = total / len(symmetries)
-        if not bool(torch.isfinite(total.sum())):
-            bad = next(s for s, p in zip(samples, total, strict=True) if not torch.isfinite(p).all())
-            raise NonFiniteError(
-                f"The network gave NaN or infinity in {bad.window} (precision {self.precision}).",
-                "Try --precision fp32; if it persists, the checkpoint is damaged or does not fit the data.",
-            )
-        return total
+        return _Batch(total, torch.isfinite(total.sum()))
 
     def _logits(self, rgb: Tensor, sar: Tensor) -> Tensor:
-        with contextlib.ExitStack() as stack:
-            if self.precision != "fp32":
-                stack.enter_context(torch.autocast(self.device.type, dtype=DTYPES[self.precision]))
-            logits = self._model(rgb, sar)
+        with computing_in(self.precision, self.device):
+            logits = self._model(rgb.contiguous(memory_format=self._layout), sar.contiguous(memory_format=self._layout))
         expected = (rgb.shape[0], self.num_classes, *rgb.shape[2:])
         if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -139,6 +159,28 @@ class Predictor:
                 "Check the number of classes, and that the model is in eval mode.",
             )
         return logits
+
+
+class _Batch(NamedTuple):
+    """Windows that went through the network together."""
+
+    probabilities: Tensor
+    """(windows, classes, height, width), float32 on the device."""
+    is_finite: Tensor
+    """Whether all of them are numbers; on the device, so that asking waits for it."""
+
+
+class _Group(NamedTuple):
+    """Samples in the order of their results."""
+
+    samples: list[Sample | None]
+    batches: list[_Batch]
+
+
+def compiled(model: Callable[[Tensor, Tensor], Any], device: torch.device) -> Callable[[Tensor, Tensor], Any]:
+    """Return ``model`` compiled for one size; on a CPU with its weights frozen and packed."""
+    options: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": True}
+    return torch.compile(model, dynamic=False, options=options if device.type == "cpu" else None)
 
 
 class _Normalize:
@@ -155,12 +197,19 @@ class _Normalize:
         stacked = np.stack(arrays)
         if stacked.dtype not in (np.uint8, np.float32):
             stacked = stacked.astype(np.float32)
-        x = torch.from_numpy(stacked).to(self._device, non_blocking=True).float()
+        x = self._send(stacked).float()
         if self._mean is not None:
             x = (x - self._mean) * self._scale
         if not all(v.all() for v in valid):
-            x = x * torch.from_numpy(np.stack(valid)).to(self._device, non_blocking=True)[:, None]
+            x = x * self._send(np.stack(valid))[:, None]
         return x
+
+    def _send(self, array: NDArray[Any]) -> Tensor:
+        """Return an array on the device; the copy to CUDA goes on while the host does."""
+        tensor = torch.from_numpy(array)
+        if self._device.type != "cuda":
+            return tensor.to(self._device)
+        return tensor.pin_memory().to(self._device, non_blocking=True)
 
 
 def _groups(samples: Iterable[Sample | None], live: int) -> Iterator[list[Sample | None]]:

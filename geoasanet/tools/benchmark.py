@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from geoasanet.device import choose_device
+from geoasanet.device import choose_device, has_bf16
 from geoasanet.errors import ConfigError, DeviceError, GeoASANetError
 from geoasanet.files import check_output
 from geoasanet.models.cards import CARDS, SOURCE, Published, known_cost
@@ -22,7 +22,7 @@ from geoasanet.progress import Progress, silent
 from geoasanet.tools.benchmark_pipeline import PipelineSpeed
 from geoasanet.tools.benchmark_speed import BatchSize, Speed, SpeedTask
 from geoasanet.tools.child import run_child
-from geoasanet.tools.machine import Machine, describe_machine, has_bf16
+from geoasanet.tools.machine import Machine, describe_machine
 from geoasanet.tools.modelspec import ALL, ModelSpec, parse_specs
 
 PRECISIONS = ("fp32", "bf16")
@@ -210,8 +210,6 @@ def _arithmetics(
         if not kinds:
             raise ConfigError(f"Nothing is left to measure: {remark}.", "Use --precision fp32.")
         warnings.append(f"bf16 is left out: {remark}.")
-    if device.type == "cuda" and "fp32" in kinds and torch.backends.cudnn.allow_tf32:
-        warnings.append("fp32 on this device: convolutions run in TF32, torch's default.")
     if device.type == "cpu" and machine.busy:
         warnings.append(
             f"Other programs are at work (load {machine.load:.1f} on {machine.cores} cores): "

@@ -1,8 +1,7 @@
-"""How fast one network runs in one arithmetic; run as a process of its own by ``geoasanet benchmark``."""
+"""How fast one network runs as ``predict`` runs it; a process of its own for ``geoasanet benchmark``."""
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import statistics
 import time
@@ -12,8 +11,10 @@ from typing import Any, Literal
 
 import torch
 
-from geoasanet.device import DTYPES
+from geoasanet.device import computing_in
 from geoasanet.errors import DeviceError
+from geoasanet.inference.predictor import compiled
+from geoasanet.models.accelerate import accelerate
 from geoasanet.models.flops import NUM_CLASSES
 from geoasanet.models.registry import create_model
 from geoasanet.tools.child import serve
@@ -86,7 +87,9 @@ class SpeedMeter:
         self.task = task
         self.device = torch.device(task.device)
         with self.device:
-            self._network = create_model(task.name, NUM_CLASSES, **task.arguments).eval()
+            network = create_model(task.name, NUM_CLASSES, **task.arguments)
+        self._bands = network.in_channels
+        self._network = accelerate(network, self.device)
         self._run: Callable[..., torch.Tensor] = self._network
         self._start_bytes = peak_memory_bytes()
         self._largest = 1
@@ -102,7 +105,7 @@ class SpeedMeter:
         if self.task.compiled:
             # Compiled for every batch size anew: torch gives up on the ninth shape of the same function.
             torch.compiler.reset()
-            self._run = torch.compile(self._network, dynamic=False)
+            self._run = compiled(self._network, self.device)
         try:
             rates = self._rates(batch)
         except RuntimeError as error:
@@ -134,7 +137,9 @@ class SpeedMeter:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         size = self.task.size
-        images = [torch.rand(batch, bands, size, size, device=self.device) for bands in self._network.in_channels]
+        shapes = [(batch, bands, size, size) for bands in self._bands]
+        layout = torch.channels_last
+        images = [torch.rand(shape, device=self.device).to(memory_format=layout) for shape in shapes]
         budget = self.task.seconds
         once = self._warm_up(images, 0.3 * budget)
         rounds = max(1, round(_TICK / max(once, 1e-9)))
@@ -156,16 +161,11 @@ class SpeedMeter:
     def _time(self, images: Sequence[torch.Tensor], rounds: int) -> float:
         began = time.perf_counter()
         for _ in range(rounds):
-            with self._arithmetic():
+            with computing_in(self.task.precision, self.device):
                 self._run(*images)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - began
-
-    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
-        if self.task.precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, DTYPES[self.task.precision])
 
     def _check_memory(self, batch: int) -> None:
         """Raise if a batch would surely take more main memory than is free; the system would end the process."""

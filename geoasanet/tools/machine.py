@@ -11,10 +11,7 @@ from typing import Any
 
 import torch
 
-from geoasanet.device import device_name
-
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-"""How Linux names the instructions, on x86 and on ARM."""
+from geoasanet.device import device_name, system_fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ def describe_machine(device: torch.device) -> Machine:
     with contextlib.suppress(OSError, AttributeError):
         load = round(os.getloadavg()[0], 2)
     return Machine(
-        processor=_cpu_fact("model name") or platform.processor() or platform.machine(),
+        processor=system_fact("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         memory_bytes=_sysconf("SC_PHYS_PAGES"),
@@ -64,24 +61,16 @@ def describe_machine(device: torch.device) -> Machine:
     )
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Return whether a device computes in bf16; a CPU without the instructions emulates it, slower than fp32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    flags = _cpu_fact("flags") or _cpu_fact("Features")
-    return not _BF16_FLAGS.isdisjoint(flags.split())
-
-
 def free_memory_bytes() -> int | None:
     """Return how much main memory a program could still take; ``None`` where the system does not say."""
-    kilobytes = _proc_fact("/proc/meminfo", "MemAvailable").split()
+    kilobytes = system_fact("/proc/meminfo", "MemAvailable").split()
     return int(kilobytes[0]) * 1024 if kilobytes else _sysconf("SC_AVPHYS_PAGES")
 
 
 def peak_memory_bytes() -> int:
     """Return the largest resident memory of this process so far; 0 where the system does not say."""
     # Linux's getrusage starts a child with its parent's peak; the status file does not.
-    kilobytes = _proc_fact("/proc/self/status", "VmHWM").split()
+    kilobytes = system_fact("/proc/self/status", "VmHWM").split()
     if kilobytes:
         return int(kilobytes[0]) * 1024
     with contextlib.suppress(ImportError):
@@ -96,19 +85,6 @@ def forget_peak_memory() -> None:
     """Let :func:`peak_memory_bytes` start anew from what this process holds now, where the system can."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _cpu_fact(key: str) -> str:
-    return _proc_fact("/proc/cpuinfo", key)
-
-
-def _proc_fact(path: str, key: str) -> str:
-    with contextlib.suppress(OSError):
-        for line in Path(path).read_text(encoding="utf-8").splitlines():
-            name, colon, value = line.partition(":")
-            if colon and name.strip() == key:
-                return value.strip()
-    return ""
 
 
 def _sysconf(pages: str) -> int | None:

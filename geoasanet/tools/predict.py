@@ -18,6 +18,7 @@ from geoasanet.classes import ClassSchema
 from geoasanet.device import Precision, choose_device, choose_precision
 from geoasanet.errors import ConfigError, GeoASANetError
 from geoasanet.files import check_output
+from geoasanet.inference.arithmetic import Arithmetic, choose_arithmetic
 from geoasanet.inference.blend import BLENDS
 from geoasanet.inference.mapping import MapJob, MapLayout, map_into
 from geoasanet.inference.predictor import Predictor
@@ -118,7 +119,8 @@ def predict(
         batch_size: Windows at a time, or "auto".
         device: "auto", "cpu", "cuda", "cuda:1", …
         gpus: Worker processes, one for each CUDA device; on CPU they share the cores. The map does not depend on it.
-        precision: "auto", "fp32", "bf16" or "fp16".
+        precision: "auto", "fp32", "bf16" or "fp16"; "auto" is fp32 on CPU, but compiled bf16 for large scenes on
+            processors with bf16 instructions, and bf16 (else fp16) on CUDA.
         compile: Compile the network first.
         tta: Average over the eight symmetries of the square (eight times the work).
         aoi: Vector file; only pixels whose centre lies in one of its polygons are mapped, and the output covers
@@ -155,7 +157,7 @@ def predict(
     paths = {name: Path(path) for name, path in extras.items() if path is not None}
     _check_outputs(out, paths, overwrite, rgb, sar)
     torch_device = choose_device(device)
-    choose_precision(precision, torch_device)
+    choose_precision(precision, torch_device)  # an impossible one is said before files are opened
 
     network = load_network(checkpoint, model, classes, window, sar_bands)
     size = network.window if window is None else window
@@ -179,12 +181,15 @@ def predict(
         )
         layout = MapLayout.of(job, scene.grid, job.open_area(scene.grid))
 
+    windows = len(layout.plan) * (8 if tta else 1)
+    arithmetic = choose_arithmetic(precision, compile, torch_device, windows if network.checkpoint else 0)
+    notes += [arithmetic.note] if arithmetic.note else []
     folder = partial_folder(out)
-    description = _describe(job, network, precision, torch_device.type, batch_size, tta, compile)
+    description = _describe(job, network, arithmetic, torch_device.type, batch_size, tta)
     open_journal(folder, description, resume=resume)
     spool = RowSpool(folder, layout.grid, layout.crop.row)
     try:
-        task = _Run(job, layout, network, spool, torch_device, precision, batch_size, tta, compile, progress)
+        task = _Run(job, layout, network, spool, torch_device, arithmetic, batch_size, tta, progress)
         notes += task.run(gpus)
         pixels, filled = spool.counts()
         class_pixels = {name: int(pixels[i]) for i, name in enumerate(network.classes.names)}
@@ -248,10 +253,9 @@ class _Run:
     network: MapNetwork
     spool: RowSpool
     device: torch.device
-    precision: Precision
+    arithmetic: Arithmetic
     batch_size: int | Literal["auto"]
     tta: bool
-    compile: bool
     progress: Progress
 
     def run(self, gpus: int) -> list[str]:
@@ -277,10 +281,10 @@ class _Run:
             network.bands,
             len(network.classes),
             device=self.device,
-            precision=self.precision,
+            precision=self.arithmetic.precision,
             batch_size=self.batch_size,
             tta=self.tta,
-            compile=self.compile,
+            compile=self.arithmetic.compile,
         )
         map_into(self.spool, self.job, predictor, pending, advance)
         return predictor.warnings
@@ -305,10 +309,10 @@ class _Run:
                 checkpoint=self.network.checkpoint,
                 device=f"cuda:{index}" if self.device.type == "cuda" else self.device.type,
                 threads=threads,
-                precision=self.precision,
+                precision=self.arithmetic.precision,
                 batch_size=None if self.batch_size == "auto" else self.batch_size,
                 tta=self.tta,
-                compile=self.compile,
+                compile=self.arithmetic.compile,
             )
             for index, share in enumerate(shares)
         ]
@@ -347,11 +351,10 @@ def _check_outputs(out: Path, paths: dict[str, Path], overwrite: bool, rgb: Path
 def _describe(
     job: MapJob,
     network: MapNetwork,
-    precision: str,
+    arithmetic: Arithmetic,
     device: str,
     batch_size: int | str,
     tta: bool,
-    compile: bool,
 ) -> dict[str, Any]:
     """Return all that decides the map's pixels."""
     options = asdict(job)
@@ -363,10 +366,10 @@ def _describe(
         "network": network.identity,
         "classes": list(network.classes.names),
         "device": device,
-        "precision": precision,
+        "precision": arithmetic.precision,
         "batch_size": batch_size,
         "tta": tta,
-        "compile": compile,
+        "compile": arithmetic.compile,
         "version": geoasanet.__version__,
     }
 

@@ -1,0 +1,98 @@
+"""In which arithmetic a scene is mapped."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from geoasanet import device as devices
+from geoasanet.errors import ConfigError
+from geoasanet.inference import arithmetic
+from geoasanet.inference.arithmetic import WINDOWS_PER_CORE, choose_arithmetic
+from geoasanet.inference.predictor import Predictor
+from geoasanet.sample import Sample
+from geoasanet.windows import Window
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def modern(monkeypatch):
+    monkeypatch.setattr(arithmetic, "has_bf16", lambda device: True)
+    monkeypatch.setattr(arithmetic.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(arithmetic.shutil, "which", lambda name: f"/usr/bin/{name}")
+
+
+@pytest.mark.usefixtures("modern")
+def test_large_scenes_are_compiled_on_processors_with_bf16():
+    chosen = choose_arithmetic("auto", False, CPU, 4 * WINDOWS_PER_CORE)
+    assert (chosen.precision, chosen.compile) == ("bf16", True)
+    assert "--precision fp32" in chosen.note
+
+
+@pytest.mark.usefixtures("modern")
+@pytest.mark.parametrize(
+    ("precision", "compile", "windows"),
+    [("auto", False, 4 * WINDOWS_PER_CORE - 1), ("fp32", False, 10**6), ("fp32", True, 10**6)],
+)
+def test_otherwise_it_is_what_was_asked_for(precision, compile, windows):
+    chosen = choose_arithmetic(precision, compile, CPU, windows)
+    assert (chosen.precision, chosen.compile, chosen.note) == ("fp32", compile, "")
+
+
+@pytest.mark.usefixtures("modern")
+@pytest.mark.parametrize("lacking", ["has_bf16", "compiler"])
+def test_a_processor_without_the_means_stays_with_fp32(monkeypatch, lacking):
+    if lacking == "has_bf16":
+        monkeypatch.setattr(arithmetic, "has_bf16", lambda device: False)
+    else:
+        monkeypatch.setattr(arithmetic.shutil, "which", lambda name: None)
+    assert choose_arithmetic("auto", False, CPU, 10**6).precision == "fp32"
+
+
+def test_impossible_choices_are_refused():
+    with pytest.raises(ConfigError, match="fp16 is not available on CPU"):
+        choose_arithmetic("fp16", False, CPU, 10**6)
+
+
+@pytest.mark.parametrize(("flags", "found"), [("fpu avx512_bf16 sse", True), ("fpu avx512f", False), (None, False)])
+def test_instructions_are_read_from_what_the_system_says(monkeypatch, flags, found):
+    monkeypatch.setattr(devices, "system_fact", lambda path, key: flags if key == "flags" and flags else "")
+    assert devices.has_bf16(CPU) is found
+
+
+def test_single_precision_on_cuda_is_not_tf32(monkeypatch):
+    seen = {}
+
+    def flags(**options):
+        seen.update(options)
+        return devices.contextlib.nullcontext()
+
+    monkeypatch.setattr(torch.backends.cudnn, "flags", flags)
+    with devices.computing_in("fp32", torch.device("cuda")):
+        pass
+    assert seen == {"enabled": True, "deterministic": True, "allow_tf32": False}
+
+
+def sample(value: float) -> Sample:
+    everywhere = np.ones((8, 8), bool)
+    rgb, sar = np.full((3, 8, 8), value, np.float32), np.zeros((1, 8, 8), np.float32)
+    return Sample(Window(0, int(value), 8, 8), rgb, sar, everywhere, everywhere)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_results_come_in_the_order_of_the_samples_however_far_the_device_is_ahead(monkeypatch, ahead, batch_size):
+    from geoasanet.inference import predictor
+
+    monkeypatch.setitem(predictor._AHEAD, "cpu", ahead)
+    given = [None, sample(1), sample(2), None, None, sample(3), sample(4), sample(5), None]
+
+    def network(rgb, sar):
+        return torch.cat([rgb[:, :1], 3 - rgb[:, :1]], 1)
+
+    run = Predictor(network, None, 2, device=CPU, batch_size=batch_size).run(iter(given))
+    found = [-1.0 if p is None else float(p[0, 0, 0] / p[1, 0, 0]) for p in run]
+    expected = [-1.0 if s is None else float(np.exp(2 * s.rgb[0, 0, 0] - 3)) for s in given]
+    assert found == pytest.approx(expected, rel=1e-4)
