@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoasanet.progress import silent
-from geoasanet.raster.polygons.arcs import Arcs
+from geoasanet.raster.polygons.arcs import Arcs, sides_at_nodes
 from geoasanet.raster.polygons.coverage import _trace
 from geoasanet.raster.polygons.regions import join_strips
 from geoasanet.raster.polygons.runs import runs_of
@@ -48,7 +48,7 @@ def holds(a: Point, b: Point, c: Point, p: Point) -> bool:
 def simplified_slowly(arcs: Arcs, limit: float) -> list[list[Point]]:
     """The smallest bend goes first, of equals the one that comes first, if its triangle holds no other vertex."""
     lines = points_of(arcs)
-    least = _least_sizes(arcs.closed, arcs.start, arcs.end, arcs.leaving, arcs.arriving, arcs.nodes)
+    least = _least_sizes(arcs.closed, arcs.start, arcs.end, sides_at_nodes(arcs))
     pending = set(range(len(lines)))
     for _ in range(ROUNDS):
         todo, pending = sorted(pending), set()

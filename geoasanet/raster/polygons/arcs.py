@@ -119,6 +119,33 @@ def trace_strip(strips: tuple[Runs, ...], k: int, regions: Regions) -> Pieces:
     return Pieces(nodes, cols, rows, offsets, *sides, *marks)
 
 
+def sides_at_nodes(arcs: Arcs) -> NDArray[np.int32]:
+    """Return the side that leaves each node in each direction, shape (nodes, 4), -1 where none does.
+
+    A *side* is an arc walked in one direction: side 2 · arc forwards, 2 · arc + 1 backwards.
+    """
+    sides: NDArray[np.int32]
+    sides = _sides_at_nodes(arcs.closed, arcs.start, arcs.end, arcs.leaving, arcs.arriving, arcs.nodes)
+    return sides
+
+
+@kernel
+def _sides_at_nodes(
+    closed: NDArray[np.bool_],
+    start: NDArray[np.int32],
+    end: NDArray[np.int32],
+    leaving: NDArray[np.uint8],
+    arriving: NDArray[np.uint8],
+    nodes: int,
+) -> NDArray[np.int32]:
+    sides = np.full((nodes, 4), -1, np.int32)
+    for arc in range(closed.size):
+        if not closed[arc]:
+            sides[start[arc], leaving[arc]] = 2 * arc
+            sides[end[arc], (arriving[arc] + 2) & 3] = 2 * arc + 1
+    return sides
+
+
 @kernel
 def _trace(
     vertices: NDArray[np.uint8],

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoasanet.raster.kernels import kernel
-from geoasanet.raster.polygons.arcs import Arcs
+from geoasanet.raster.polygons.arcs import Arcs, sides_at_nodes
 
 WKB_POLYGON, WKB_MULTIPOLYGON = 3, 6
 
@@ -41,7 +41,7 @@ class Rings:
 def rings_of(arcs: Arcs, regions: int) -> Rings:
     """Return the rings of ``regions`` regions."""
     following = _following(
-        arcs.left, arcs.right, arcs.closed, arcs.start, arcs.end, arcs.leaving, arcs.arriving, arcs.nodes
+        arcs.left, arcs.right, arcs.closed, arcs.start, arcs.end, arcs.leaving, arcs.arriving, sides_at_nodes(arcs)
     )
     owner = np.empty(2 * len(arcs), np.int32)
     owner[0::2], owner[1::2] = arcs.left, arcs.right
@@ -106,15 +106,10 @@ def _following(
     end: NDArray[np.int32],
     leaving: NDArray[np.uint8],
     arriving: NDArray[np.uint8],
-    nodes: int,
+    sides: NDArray[np.int32],
 ) -> NDArray[np.int32]:
     """Return, for each side, the side that comes after it round the region on its left."""
     count = left.size
-    out = np.full((nodes, 4), -1, np.int32)  # side that leaves each node in each direction
-    for arc in range(count):
-        if not closed[arc]:
-            out[start[arc], leaving[arc]] = 2 * arc
-            out[end[arc], (arriving[arc] + 2) & 3] = 2 * arc + 1
     following = np.empty(2 * count, np.int32)
     for side in range(2 * count):
         arc = side // 2
@@ -126,7 +121,7 @@ def _following(
         heading = arriving[arc] if forward else (leaving[arc] + 2) & 3
         region = left[arc] if forward else right[arc]
         for turn in (1, 0, 3):  # right, straight on, left
-            candidate = out[node, (heading + turn) & 3]
+            candidate = sides[node, (heading + turn) & 3]
             if candidate >= 0:
                 other = candidate // 2
                 if (left[other] if candidate % 2 == 0 else right[other]) == region:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoasanet.raster.kernels import kernel
-from geoasanet.raster.polygons.arcs import Arcs
+from geoasanet.raster.polygons.arcs import Arcs, sides_at_nodes
 from geoasanet.raster.polygons.bends import LARGEST, remove_bends
 from geoasanet.raster.polygons.scan import ONE_BIT
 from geoasanet.raster.polygons.threads import ordered_map
@@ -45,7 +45,7 @@ def simplify_arcs(arcs: Arcs, limits: NDArray[np.float64], shape: tuple[int, int
     keep = np.ones(len(arcs.cols), np.bool_)
     pending = np.ones(len(arcs), np.bool_)
     most = np.minimum(2 * limits, LARGEST)
-    least = _least_sizes(arcs.closed, arcs.start, arcs.end, arcs.leaving, arcs.arriving, arcs.nodes)
+    least = _least_sizes(arcs.closed, arcs.start, arcs.end, sides_at_nodes(arcs))
     _mark(arcs.cols, arcs.rows, arcs.first, arcs.size, occupied)
 
     def run(batch: NDArray[np.int64]) -> None:
@@ -77,22 +77,11 @@ def _grouped(tiles: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 @kernel
 def _least_sizes(
-    closed: NDArray[np.bool_],
-    start: NDArray[np.int32],
-    end: NDArray[np.int32],
-    leaving: NDArray[np.uint8],
-    arriving: NDArray[np.uint8],
-    nodes: int,
+    closed: NDArray[np.bool_], start: NDArray[np.int32], end: NDArray[np.int32], sides: NDArray[np.int32]
 ) -> NDArray[np.int8]:
     """Return how many vertices each arc must keep: 3 if closed, 4 round a node, 3 beside a twin, else 2."""
-    count = closed.size
-    other_end = np.full((nodes, 4), -1, np.int32)
-    for arc in range(count):
-        if not closed[arc]:
-            other_end[start[arc], leaving[arc]] = end[arc]
-            other_end[end[arc], (arriving[arc] + 2) & 3] = start[arc]
-    least = np.full(count, 2, np.int8)
-    for arc in range(count):
+    least = np.full(closed.size, 2, np.int8)
+    for arc in range(closed.size):
         if closed[arc]:
             least[arc] = 3
         elif start[arc] == end[arc]:
@@ -100,7 +89,9 @@ def _least_sizes(
         else:
             twins = 0
             for direction in range(4):
-                twins += other_end[start[arc], direction] == end[arc]
+                side = sides[start[arc], direction]
+                if side >= 0:
+                    twins += (end[side // 2] if side % 2 == 0 else start[side // 2]) == end[arc]
             if twins > 1:
                 least[arc] = 3
     return least
