@@ -105,6 +105,41 @@ def test_bilinear_values_agree_with_gdal(kind: str, tmp_path: Path) -> None:
     assert np.percentile(difference, 80) < 0.05
 
 
+def interpolated(pixels: np.ndarray, valid: np.ndarray, row: float, col: float) -> tuple[np.ndarray, float]:
+    """Return values at a position of the source by the rule as it is written down, and the weight of valid pixels."""
+    total, seen = np.zeros(len(pixels)), 0.0
+    for k in (int(np.floor(row)), int(np.floor(row)) + 1):
+        for m in (int(np.floor(col)), int(np.floor(col)) + 1):
+            weight = (1 - abs(k - row)) * (1 - abs(m - col))
+            if 0 <= k < valid.shape[0] and 0 <= m < valid.shape[1] and valid[k, m]:
+                total += weight * pixels[:, k, m]
+                seen += weight
+    return total / max(seen, 1e-9), seen
+
+
+@pytest.mark.parametrize("kind", ["shifted by half a pixel", "coarser", "neighbouring zone", "rotated", "south-up"])
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_bilinear_values_are_those_of_the_rule_at_exact_positions(kind: str, dtype: str, tmp_path: Path) -> None:
+    """At gaps and at the raster's edges, too."""
+    with open_pair(tmp_path, kind, dtype) as scene:
+        layer = scene.sar
+        assert isinstance(layer, WarpedLayer)
+        found, valid = layer.read(scene.grid.window)
+        pixels, has_data = layer.source.read(layer.source.grid.window)
+        rows, cols = np.mgrid[0:HEIGHT, 0:WIDTH] + 0.5
+        places = np.stack(layer.coordinates.exact(rows, cols)) - 0.5
+    compared = 0
+    for r, c in np.argwhere(np.isfinite(places).all(axis=0)):
+        values, seen = interpolated(pixels, has_data, *places[:, r, c])
+        if abs(seen - 0.5) < 0.01:
+            continue  # which side of one half a pixel falls on is decided by the last digit of its position
+        assert valid[r, c] == (seen > 0.5)
+        if valid[r, c]:
+            np.testing.assert_allclose(found[:, r, c], values, atol=0.1)
+            compared += seen < 0.999
+    assert compared > 100
+
+
 def test_a_ramp_is_resampled_exactly(tmp_path: Path) -> None:
     """A linear ramp has one right answer at any position: its value at the pixel's centre on the ground."""
     rows, cols = np.mgrid[0:140, 0:170]

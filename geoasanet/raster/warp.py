@@ -182,14 +182,15 @@ class WarpedLayer:
     def cache_bytes(self) -> int:
         """Bytes of the blocks that two strips touch on their way across the source, however it is turned."""
         height, width = self.source.block_shape
-        target, grid = self.coordinates.target, self.source.grid
+        target, shrink = self.coordinates.target, self.coordinates.shrink
         rows, cols = self.coordinates.exact(np.full(_PROBES, target.height / 2), np.linspace(0, target.width, _PROBES))
         finite = np.isfinite(rows)
         if not finite.any():
             return 0
-        down, across = min(np.ptp(rows[finite]), grid.height), min(np.ptp(cols[finite]), grid.width)
-        thick = STRIP_ROWS * max(self.coordinates.shrink) + 4
-        blocks = (across / width + 1) * (thick / height + 1) + (down / height + 1) * (thick / width + 1)
+        pieces = max(1.0, target.width / _BLOCK)
+        down = min(np.ptp(rows[finite]), self.source.grid.height) / pieces + STRIP_ROWS * shrink[0] + 4
+        across = min(np.ptp(cols[finite]), self.source.grid.width) / pieces + STRIP_ROWS * shrink[1] + 4
+        blocks = pieces * (down / height + 1) * (across / width + 1)
         return int(2 * blocks) * self.source.block_bytes
 
     def overlaps(self) -> bool:
