@@ -84,8 +84,8 @@ def bench(name: str, options: argparse.Namespace, device: torch.device) -> None:
             label = f"{precision}{' compiled' if compile else ''}"
             print(
                 f"{name:11} {label:14} {ratio:5.2f} x  plain {usual / options.batch * 1e3:7.1f} ms, ours "
-                f"{ours / options.batch * 1e3:7.1f} ms, multiplications alone {floor / options.batch * 1e3:7.1f} ms per "
-                f"image, {operations / options.batch / 1e9:.2f} GMAC, first call {start:.1f} s",
+                f"{ours / options.batch * 1e3:7.1f} ms, multiplications alone {floor / options.batch * 1e3:7.1f} ms "
+                f"per image, {operations / options.batch / 1e9:.2f} GMAC, first call {start:.1f} s",
                 flush=True,
             )
 
@@ -105,8 +105,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     machine = describe_machine(device)
     print(
-        f"{machine.processor}, {machine.cores} cores, {machine.device}, torch {machine.torch}, load {machine.load:.1f}; "
-        f"{options.threads} threads, batch {options.batch}"
+        f"{machine.processor}, {machine.cores} cores, {machine.device}, torch {machine.torch}, "
+        f"load {machine.load:.1f}; {options.threads} threads, batch {options.batch}"
     )
     with torch.inference_mode():
         for name in options.models or model_names():
