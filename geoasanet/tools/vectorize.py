@@ -16,6 +16,7 @@ import numpy as np
 
 from geoasanet.errors import ConfigError
 from geoasanet.progress import Progress, silent
+from geoasanet.raster.polygons.compiled import cache_folder, is_compiled
 from geoasanet.raster.polygons.coverage import Batch, Coverage, Outline, cover
 from geoasanet.raster.polygons.legend import choose_classes, legend_of
 from geoasanet.raster.polygons.source import ConfidenceReader, MapReader
@@ -23,6 +24,8 @@ from geoasanet.raster.vectorfile import Layer, check_vector_output, write_layer
 
 MAP_PATTERN = "*_landcover.tif"
 """Maps that are found by default."""
+COMPILING = "compiling (first run only)"
+"""What progress calls the time in which numba compiles the kernels and keeps them on disk."""
 MOST_PASSES = 6
 """Passes of smoothing at most; each doubles the vertices."""
 
@@ -131,7 +134,8 @@ def vectorize(
             stack.callback(confidence_reader.close)
         chosen = choose_classes(reader.dataset, classes)
         outline = Outline(min_area, simplify, smooth)
-        coverage = cover(reader, outline, confidence_reader, workers=threads, progress=progress)
+        with _compiling(progress, warnings):
+            coverage = cover(reader, outline, confidence_reader, workers=threads, progress=progress)
         schema = legend_of(reader.dataset, [int(v) for v in np.unique(coverage.classes[1:])])
 
     regions = coverage.chosen(chosen)
@@ -163,6 +167,22 @@ def vectorize(
         time.perf_counter() - began,
         tuple(warnings),
     )
+
+
+@contextlib.contextmanager
+def _compiling(progress: Progress, warnings: list[str]) -> Iterator[None]:
+    """Say so if the kernels are compiled on the way, and warn if that happens in every run."""
+    folder = cache_folder()
+    if folder is None:
+        warnings.append(
+            "Kernels are compiled in every run, some 20 s: set NUMBA_CACHE_DIR to a folder to keep them in."
+        )
+    first_run = folder is not None and not is_compiled(folder)
+    if first_run:
+        progress(COMPILING, 0, 1)
+    yield
+    if first_run:
+        progress(COMPILING, 1, 1)
 
 
 def _check_options(min_area: float, simplify: float, smooth: int, workers: int | None) -> None:

@@ -25,7 +25,7 @@ from geoasanet.errors import (
     SceneError,
     VectorError,
 )
-from geoasanet.tools.vectorize import vectorize
+from geoasanet.tools.vectorize import COMPILING, vectorize
 from tests.vectorize.conftest import METRES, landscape
 
 MakeMap = Callable[..., Path]
@@ -227,3 +227,21 @@ def test_inputs_are_not_touched(make_map: MakeMap, tmp_path: Path) -> None:
     assert source.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["o.gpkg", "scene_landcover.tif"]
     refused(ConfigError, "is also an input", tmp_path, source, out=tmp_path / "o.gpkg", confidence=tmp_path / "o.gpkg")
+
+
+def test_first_run_says_that_it_compiles(make_map: MakeMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, tasks = make_map(landscape(20, 30)), list[str]()
+
+    def note(task: str, done: float, total: float, unit: str = "") -> None:
+        tasks.append(task)
+
+    def run() -> tuple[str, ...]:
+        tasks.clear()
+        return vectorize(path, out=tmp_path / "a.gpkg", overwrite=True, progress=note).warnings
+
+    monkeypatch.setattr("geoasanet.tools.vectorize.cache_folder", lambda: tmp_path)
+    assert run() == () and tasks.count(COMPILING) == 2
+    (tmp_path / "runs.count_runs-1.py311.nbi").touch()
+    assert run() == () and COMPILING not in tasks
+    monkeypatch.setattr("geoasanet.tools.vectorize.cache_folder", lambda: None)
+    assert "NUMBA_CACHE_DIR" in run()[0] and COMPILING not in tasks

@@ -61,7 +61,7 @@ def runs_of(classes: NDArray[np.uint8], row: int) -> Runs:
     """
     classes = np.ascontiguousarray(classes)
     height, width = classes.shape
-    offsets = _count_runs(classes)
+    offsets = count_runs(classes)
     starts = np.empty(offsets[height], np.int32)
     values = np.empty(offsets[height], np.uint8)
     _find_runs(classes, offsets, starts, values)
@@ -95,7 +95,7 @@ def join_roots(parent: NDArray[Any], first: int, second: int) -> None:
 
 
 @kernel
-def _count_runs(classes: NDArray[np.uint8]) -> NDArray[np.int64]:
+def count_runs(classes: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return run offsets by row: int64 of shape (height + 1,)."""
     height, width = classes.shape
     offsets = np.zeros(height + 1, np.int64)
