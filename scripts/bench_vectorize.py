@@ -121,7 +121,7 @@ def run_gdal(source: str, target: str, workers: int) -> dict[str, float]:
     command = [os.environ["GDAL"], "raster", "polygonize", "--overwrite", *names, source, target]
     with Clock(resource.RUSAGE_CHILDREN) as clock:
         subprocess.run(command, check=True, capture_output=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
     return {**clock.figures(), "polygons": pyogrio.read_info(target)["features"], "peak_mb": peak}
 
 
@@ -200,7 +200,9 @@ class Clock:
 def measure(name: str, source: Path, target: Path, workers: int) -> dict[str, float]:
     """Run one measurement in a process of its own."""
     command = [sys.executable, __file__, "--run", name, str(source), str(target), str(workers)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    figures: dict[str, float] = json.loads(output)
+    return figures
 
 
 def main() -> None:
@@ -299,16 +301,17 @@ def normal_forms(path: Path) -> list[bytes]:
     straight[rings[:-1]] = straight[rings[1:] - 1] = False
     before = np.concatenate([[0], np.cumsum(~straight)])
     bare = shapely.from_ragged_array(kind, points[~straight], (before[rings], polygons))
-    return shapely.to_wkb(shapely.normalize(bare)).tolist()  # anew: the order of holes depends on their sizes
+    forms: list[bytes] = shapely.to_wkb(shapely.normalize(bare)).tolist()  # the order of holes depends on their sizes
+    return forms
 
 
 def peak_mb() -> float:
-    """Return the peak memory of this process; getrusage would count its parent's before the exec, too."""
+    """Return the peak memory of this process in 10^6 bytes; getrusage would count its parent's before the exec, too."""
     try:
         status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
     except (OSError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def processor() -> str:
