@@ -3,7 +3,8 @@
     python scripts/bench_predict.py              everything
     python scripts/bench_predict.py memory       peak memory for 20,000 x 20,000 and 20,000 x 40,000 pixels
     python scripts/bench_predict.py ratio        whole command against the forward passes alone, ASANet
-    python scripts/bench_predict.py blend        blending and writing with a trivial network
+
+Blending and writing with a trivial network is measured against other tools by ``bench_blend.py``.
 
 Scenes are synthetic (random texture); the trivial network is a 1x1 convolution. Figures are printed as JSON lines and
 as text, with the machine named; nothing is asserted.
@@ -13,9 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,20 +26,6 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 CLASSES = ["water", "forest", "field", "built-up", "road", "bare"]
-
-
-def machine() -> str:
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
-
-
-def peak_rss_mb() -> float:
-    """Return the largest resident memory of this process so far, in megabytes (10^6 bytes)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def make_scene(folder: Path, height: int, width: int) -> tuple[Path, Path]:
@@ -81,6 +65,7 @@ def predict_trivial(rgb: str, sar: str, out: str) -> None:
     """Map a scene with a 1x1 convolution (run in a process of its own) and print what it took."""
     import torch
 
+    from geoasanet.tools.machine import peak_memory_bytes
     from geoasanet.tools.predict import predict
 
     torch.manual_seed(0)
@@ -93,12 +78,12 @@ def predict_trivial(rgb: str, sar: str, out: str) -> None:
         def forward(self, rgb: torch.Tensor, sar: torch.Tensor) -> torch.Tensor:
             return self.conv(torch.cat([rgb / 255, sar], 1))
 
-    before = peak_rss_mb()
+    before = peak_memory_bytes()
     cpu = time.process_time()
     result = predict(rgb, sar, model=Trivial(), classes=CLASSES, out=out, overwrite=True)
     usage = {
-        "imports_mb": round(before),
-        "peak_mb": round(peak_rss_mb()),
+        "imports_mb": round(before / 1e6),
+        "peak_mb": round(peak_memory_bytes() / 1e6),
         "seconds": round(result.seconds, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
     }
@@ -190,17 +175,9 @@ def bench_ratio(folder: Path, side: int, encoder: str) -> None:
     print(f"ratio   predict / forward passes within it, median: {within[1]:.3f}")
 
 
-def bench_blend(folder: Path, side: int) -> None:
-    rgb, sar = make_scene(folder, side, side)
-    in_process("_trivial", str(rgb), str(sar), str(folder / "map.tif"))
-    usage = in_process("_trivial", str(rgb), str(sar), str(folder / "map.tif"))
-    nanoseconds = usage["cpu_seconds"] / side**2 * 1e9
-    print(f"blend   {side} x {side}, trivial network, file to file: {usage['seconds']} s, CPU {nanoseconds:.0f} ns/px")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="all", choices=["all", "memory", "ratio", "blend", "_trivial"])
+    parser.add_argument("what", nargs="?", default="all", choices=["all", "memory", "ratio", "_trivial"])
     parser.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--width", type=int, default=20000, help="scene width of the memory figures")
     parser.add_argument("--side", type=int, default=1216, help="scene side of the ratio")
@@ -209,11 +186,14 @@ def main() -> None:
     if arguments.what == "_trivial":
         predict_trivial(*arguments.paths)
         return
-    print(f"machine {machine()}")
+    import torch
+
+    from geoasanet.tools.machine import describe_machine
+
+    machine = describe_machine(torch.device("cpu"))
+    print(f"machine {machine.processor}, {machine.cores} cores, load {machine.load}, torch {machine.torch}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if arguments.what in ("all", "blend"):
-            bench_blend(folder, 4096)
         if arguments.what in ("all", "ratio"):
             bench_ratio(folder, arguments.side, arguments.encoder)
         if arguments.what in ("all", "memory"):
