@@ -1,7 +1,6 @@
 """What it costs to cut, blend and write, with a network that costs next to nothing, against other tools.
 
     python scripts/bench_blend.py                    blending alone, and file to file, at 4096 x 4096
-    python scripts/bench_blend.py --side 8192
     python scripts/bench_blend.py --geoai-python VENV/bin/python     also geoai's predict_geotiff, from its own venv
 
 Windows of 256 pixels that overlap by 64, 6 classes, one thread for the network. The scene is synthetic (4 bands of
@@ -125,8 +124,8 @@ def blend_ours(scene: Path, out: Path, side: int) -> Job:
         blender, spool = RowBlender(plan, CLASSES, "hann"), RowSpool(out.with_suffix(".rows"), grid)
         for index in plan.rows:
             finished = plan.tiling.finished_rows(index)
-            row = [windows[j % 8] for j in plan.columns]
-            classes, _, _ = blender.add_row(index, row, np.ones((len(finished), side), bool))
+            valid, row = np.ones((len(finished), side), bool), [windows[j % 8] for j in plan.columns]
+            classes, _, _ = blender.add_row(index, row, valid)
             spool.write(RowBand(finished.start, classes))
 
     return run
@@ -247,6 +246,7 @@ def measure_here(kind: str, name: str, scene: str, out: str, side: int) -> None:
 
 
 def measure(python: str, *arguments: str) -> dict[str, float]:
+    """Run one job in a process of its own."""
     command = [python, __file__, "--run", *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -260,9 +260,8 @@ def report(kind: str, side: int, figures: dict[str, list[dict[str, float]]]) -> 
     print(f"\n{kind}, {side} x {side}, median of {len(figures['geoasanet'])}")
     print("| | CPU ns/px | / ours | wall s | / ours | MB | / ours |\n| --- | --- | --- | --- | --- | --- | --- |")
     for name, run in middle.items():
-        cells = [f"{run['cpu'] / side**2 * 1e9:.0f}", f"{run['cpu'] / ours['cpu']:.1f}"]
-        cells += [f"{run['wall']:.2f}", f"{run['wall'] / ours['wall']:.1f}"]
-        cells += [f"{run['mb']:.0f}", f"{run['mb'] / ours['mb']:.1f}"]
+        cells = [f"{run['cpu'] / side**2 * 1e9:.0f}", f"{run['cpu'] / ours['cpu']:.1f}", f"{run['wall']:.2f}"]
+        cells += [f"{run['wall'] / ours['wall']:.1f}", f"{run['mb']:.0f}", f"{run['mb'] / ours['mb']:.1f}"]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

@@ -28,13 +28,13 @@ def whole(tiling: Tiling) -> RowPlan:
     return RowPlan(tiling, range(len(tiling.rows)), range(len(tiling.cols)))
 
 
-def in_tensors(*arguments: object) -> DeviceSums:
+def in_tensors(device: torch.device, *arguments: object) -> DeviceSums:
     """Sum as on a CUDA device, here on the CPU."""
-    return DeviceSums(*arguments, torch.device("cpu"))  # type: ignore[arg-type]
+    return DeviceSums(device, *arguments)  # type: ignore[arg-type]
 
 
 def run_in_tensors(*arguments: object) -> tuple[np.ndarray, ...]:
-    with mock.patch.object(blend_module, "HostSums", in_tensors):
+    with mock.patch.object(blend_module, "_sums_on", in_tensors):
         return run(*arguments)  # type: ignore[arg-type]
 
 

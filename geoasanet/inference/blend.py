@@ -21,7 +21,6 @@ from torch import Tensor
 
 from geoasanet.errors import ConfigError
 from geoasanet.inference.devicesums import DeviceSums
-from geoasanet.inference.hostsums import HostSums
 from geoasanet.sample import BoolArray
 from geoasanet.windows import RowPlan
 
@@ -103,8 +102,7 @@ class RowBlender:
             blend_weights(tiling.height, tiling.rows, size, blend),
             blend_weights(tiling.width, tiling.cols, size, blend),
         )
-        device = torch.device(device)
-        self._sums: Any = HostSums(*shape, *weights) if device.type == "cpu" else DeviceSums(*shape, *weights, device)
+        self._sums = _sums_on(torch.device(device), *shape, *weights)
         self._keep = keep_confidence, keep_probabilities
         self._carried_rows = 0
         self._next_row: int | None = None
@@ -141,3 +139,12 @@ class RowBlender:
         self._carried_rows = max(0, size - finished) if index + 1 < len(tiling.rows) else 0
         result: tuple[NDArray[np.uint8], FloatArray | None, FloatArray | None] = out.result()
         return result
+
+
+def _sums_on(device: torch.device, *arguments: Any) -> Any:
+    """Return the sums for a device, made from what both kinds take."""
+    if device.type != "cpu":
+        return DeviceSums(device, *arguments)
+    from geoasanet.inference.hostsums import HostSums  # loads numba, which a device does not need
+
+    return HostSums(*arguments)

@@ -17,24 +17,24 @@ class DeviceSums:
     """Sums of one row of windows after the other, in tensors; see :class:`geoasanet.inference.hostsums.HostSums`.
 
     Args:
+        device: Where the sums are held and the classes found.
         num_classes: Classes of the network.
         size: Side of the windows, pixels.
         carried: Most rows that the next row of windows touches again.
         width: Columns that the windows span.
         row_weights: Shape (rows of windows, size).
         col_weights: Shape (columns of windows, size).
-        device: Where the sums are held and the classes found.
     """
 
     def __init__(
         self,
+        device: torch.device,
         num_classes: int,
         size: int,
         carried: int,
         width: int,
         row_weights: FloatArray,
         col_weights: FloatArray,
-        device: torch.device,
     ) -> None:
         self._device = device
         self._row_weights = torch.from_numpy(row_weights).to(device)
