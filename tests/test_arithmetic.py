@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from geoasanet import device as devices
 from geoasanet.errors import ConfigError
 from geoasanet.inference import arithmetic
 from geoasanet.inference.arithmetic import WINDOWS_PER_CORE, choose_arithmetic
+from geoasanet.inference.lanes import LanePlan, Lanes
 from geoasanet.inference.predictor import Predictor
+from geoasanet.models.registry import create_model
 from geoasanet.sample import Sample
 from geoasanet.windows import Window
 
@@ -81,18 +85,44 @@ def sample(value: float) -> Sample:
     return Sample(Window(0, int(value), 8, 8), rgb, sar, everywhere, everywhere)
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 3])
+@pytest.mark.parametrize("lanes", [0, 1, 3])
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_results_come_in_the_order_of_the_samples_however_far_the_device_is_ahead(monkeypatch, ahead, batch_size):
-    from geoasanet.inference import predictor
-
-    monkeypatch.setitem(predictor._AHEAD, "cpu", ahead)
+def test_results_come_in_the_order_of_the_samples_however_many_are_in_work(lanes, batch_size):
     given = [None, sample(1), sample(2), None, None, sample(3), sample(4), sample(5), None]
 
     def network(rgb, sar):
+        time.sleep(0.02 * float(rgb.max() % 3))
         return torch.cat([rgb[:, :1], 3 - rgb[:, :1]], 1)
 
-    run = Predictor(network, None, 2, device=CPU, batch_size=batch_size).run(iter(given))
-    found = [-1.0 if p is None else float(p[0, 0, 0] / p[1, 0, 0]) for p in run]
+    predictor = Predictor(network, None, 2, device=CPU, batch_size=batch_size)
+    predictor._lanes = LanePlan(lanes, 1) if lanes else None
+    found = [-1.0 if p is None else float(p[0, 0, 0] / p[1, 0, 0]) for p in predictor.run(iter(given))]
     expected = [-1.0 if s is None else float(np.exp(2 * s.rgb[0, 0, 0] - 3)) for s in given]
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 6, 8, 30, 64])
+def test_threads_for_a_window_do_not_depend_on_the_number_of_processes(monkeypatch, cores):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    alone = LanePlan.of_machine()
+    assert alone.lanes * alone.threads <= cores
+    for processes in (2, 3, 4, 100):
+        shared = LanePlan.of_machine(processes)
+        assert shared.threads == alone.threads
+        assert 1 <= shared.lanes <= alone.lanes
+
+
+def test_lanes_leave_the_number_of_threads_as_it_was_and_hand_errors_on():
+    before = torch.get_num_threads()
+    with Lanes(LanePlan(2, 1)) as lanes:
+        assert lanes.submit(torch.get_num_threads).result() == 1
+        failure = lanes.submit(lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            failure.result()
+    assert torch.get_num_threads() == before
+
+
+def test_a_model_of_the_user_s_own_gets_one_window_after_the_other():
+    assert Predictor(lambda rgb, sar: rgb, None, 3, device=CPU)._lanes is None
+    network = create_model("asanet", 3, encoder={"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 16]})
+    assert Predictor(network, None, 3, device=CPU)._lanes == LanePlan.of_machine()

@@ -6,17 +6,21 @@ run of rows of windows and spools what it finishes.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geoasanet.classes import NODATA
 from geoasanet.inference.blend import RowBlender
 from geoasanet.inference.predictor import Predictor
-from geoasanet.inference.rows import SAR_VALID, WANTED, MissingSar, WindowRow, read_rows
+from geoasanet.inference.rows import SAR_VALID, WANTED, MissingSar, read_rows
 from geoasanet.inference.threads import Background
 from geoasanet.raster.aoi import AreaOfInterest, Bounds
 from geoasanet.raster.cog import RowSpool
@@ -24,7 +28,7 @@ from geoasanet.raster.grid import Grid
 from geoasanet.raster.scaling import Scaling
 from geoasanet.raster.scene import Scene
 from geoasanet.raster.source import READ_OPTIONS
-from geoasanet.sample import RowBand
+from geoasanet.sample import RowBand, Sample
 from geoasanet.windows import RowPlan, Tiling, Window
 
 
@@ -153,28 +157,38 @@ def map_rows(
         keep_probabilities=job.keep_probabilities,
     )
     mask = area.mask if area is not None else None
-    for row in read_rows(scene, plan, scaling=job.scaling, missing_sar=job.missing_sar, area=mask):
-        predictions = predictor.run(row.samples())
-        band = _blend(blender, row, predictions, job, layout)
-        advance(len(plan.columns) if row.index in rows else 0)
-        if band is not None and row.index in rows:
-            yield band
+    read: deque[NDArray[np.uint8]] = deque()
+
+    def samples() -> Iterator[Sample | None]:
+        for row in read_rows(scene, plan, scaling=job.scaling, missing_sar=job.missing_sar, area=mask):
+            read.append(row.flags[: len(plan.tiling.finished_rows(row.index))].copy())
+            yield from row.samples()
+
+    # One run for all rows: the network does not wait at the end of each. It is ahead of what is blended here.
+    with contextlib.closing(predictor.run(samples())) as predictions:
+        for index in plan.rows:
+            first = next(predictions)
+            row = itertools.chain([first], itertools.islice(predictions, len(plan.columns) - 1))
+            band = _blend(blender, index, row, read.popleft(), layout)
+            advance(len(plan.columns) if index in rows else 0)
+            if band is not None and index in rows:
+                yield band
 
 
 def _blend(
     blender: RowBlender,
-    row: WindowRow,
+    index: int,
     predictions: Iterator[Tensor | None],
-    job: MapJob,
+    flags: NDArray[np.uint8],
     layout: MapLayout,
 ) -> RowBand | None:
-    finished = layout.plan.tiling.finished_rows(row.index)
-    flags = row.flags[: len(finished)]
-    classes, confidence, probabilities = blender.add_row(row.index, predictions, (flags & WANTED) != 0)
-    output = layout.output_rows(row.index)
+    """Return what row of windows ``index`` finishes of the output; ``flags`` are those of the rows it finishes."""
+    finished = layout.plan.tiling.finished_rows(index)
+    classes, confidence, probabilities = blender.add_row(index, predictions, (flags & WANTED) != 0)
+    output = layout.output_rows(index)
     if not output:
         return None
-    shift = layout.crop.col - row.plan.first_col
+    shift = layout.crop.col - layout.plan.first_col
     cut = np.s_[output.start - finished.start : output.stop - finished.start, shift : shift + layout.crop.width]
     classes = classes[cut]
     return RowBand(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,13 +15,12 @@ from torch import Tensor, nn
 from geoasanet.bands import InputBands, SensorBands
 from geoasanet.device import Precision, choose_precision, computing_in
 from geoasanet.errors import ConfigError, DeviceError, ModelError, NonFiniteError
+from geoasanet.inference.lanes import LanePlan, Lanes
 from geoasanet.models.accelerate import accelerate
 from geoasanet.models.network import Network
 from geoasanet.sample import Sample
 
 _AUTO_BATCH = {"cpu": 1, "cuda": 32}
-_AHEAD = {"cuda": 1}
-"""Groups that a device is given before results of the first are taken."""
 
 
 class Predictor:
@@ -37,6 +37,8 @@ class Predictor:
             memory runs out.
         tta: Average the probabilities over the eight symmetries of the square.
         compile: Compile the network with :func:`torch.compile` (costs a minute or two at the start).
+        lanes: How windows share the CPU; the machine's own plan if None. A model that is no :class:`Network` may
+            keep state between calls and gets one window after the other.
 
     Raises:
         ConfigError: If an argument is impossible.
@@ -54,6 +56,7 @@ class Predictor:
         batch_size: int | Literal["auto"] = "auto",
         tta: bool = False,
         compile: bool = False,
+        lanes: LanePlan | None = None,
     ) -> None:
         self.device = device
         self.precision = choose_precision(precision, device)
@@ -65,7 +68,10 @@ class Predictor:
         self._tta = tta
         self._pad_batches = compile
         self._layout = torch.contiguous_format
+        self._lanes: LanePlan | None = None
         if isinstance(model, Network):
+            if device.type == "cpu":
+                self._lanes = lanes or LanePlan.of_machine()
             model = accelerate(model, device)
             self._layout = torch.channels_last
         if isinstance(model, nn.Module):
@@ -74,7 +80,7 @@ class Predictor:
         self._rgb = _Normalize(bands.rgb if bands else None, device)
         self._sar = _Normalize(bands.sar if bands else None, device)
 
-    def run(self, samples: Iterable[Sample | None]) -> Iterator[Tensor | None]:
+    def run(self, samples: Iterable[Sample | None]) -> Generator[Tensor | None, None, None]:
         """Yield the probabilities (classes, height, width), float32 on the device, of each sample, None for None.
 
         Raises:
@@ -83,17 +89,20 @@ class Predictor:
             DeviceError: If not even one window fits into memory.
         """
         waiting: deque[_Group] = deque()
-        for group in _groups(samples, self.batch_size):
-            waiting.append(_Group(group, self._probabilities([sample for sample in group if sample is not None])))
-            # A device works on the next group while results of this one are taken.
-            if len(waiting) > _AHEAD.get(self.device.type, 0):
+        # While results are taken, a device has one more group to work on, and so has every lane.
+        ahead = self._lanes.lanes + 1 if self._lanes is not None else int(self.device.type == "cuda")
+        with Lanes(self._lanes) as lanes:
+            for group in _groups(samples, self.batch_size):
+                live = [sample for sample in group if sample is not None]
+                waiting.append(_Group(group, lanes.submit(self._probabilities, live)))
+                if len(waiting) > ahead:
+                    yield from self._finished(waiting.popleft())
+            while waiting:
                 yield from self._finished(waiting.popleft())
-        while waiting:
-            yield from self._finished(waiting.popleft())
 
     def _finished(self, group: _Group) -> Iterator[Tensor | None]:
         probabilities: list[Tensor] = []
-        for batch in group.batches:
+        for batch in group.batches.result():
             if not bool(batch.is_finite):
                 live = [sample for sample in group.samples if sample is not None][len(probabilities) :]
                 bad = next(s for s, p in zip(live, batch.probabilities, strict=False) if not torch.isfinite(p).all())
@@ -174,7 +183,7 @@ class _Group(NamedTuple):
     """Samples in the order of their results."""
 
     samples: list[Sample | None]
-    batches: list[_Batch]
+    batches: Future[list[_Batch]]
 
 
 def compiled(model: Callable[[Tensor, Tensor], Any], device: torch.device) -> Callable[[Tensor, Tensor], Any]:
@@ -194,7 +203,7 @@ class _Normalize:
             self._scale = (1 / torch.tensor(bands.std, dtype=torch.float64)).float().view(1, -1, 1, 1).to(device)
 
     def __call__(self, arrays: Sequence[NDArray[Any]], valid: Sequence[NDArray[np.bool_]]) -> Tensor:
-        stacked = np.stack(arrays)
+        stacked = np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
         if stacked.dtype not in (np.uint8, np.float32):
             stacked = stacked.astype(np.float32)
         x = self._send(stacked).float()

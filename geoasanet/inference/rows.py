@@ -29,7 +29,10 @@ _Chunk = tuple[NDArray[Any], NDArray[Any], NDArray[np.uint8]]
 
 @dataclass(frozen=True, slots=True)
 class WindowRow:
-    """Both sensors over one row of windows. The arrays are reused: they hold until the next row is asked for."""
+    """Both sensors over one row of windows. The arrays are reused: they hold until the next row is asked for.
+
+    Samples hold copies of their own.
+    """
 
     index: int
     """Row of windows."""
@@ -48,14 +51,16 @@ class WindowRow:
         for column in self.plan.columns:
             start = tiling.cols[column] - self.plan.first_col
             cut = np.s_[..., start : start + tiling.size]
-            rgb, sar, flags = self.rgb[cut], self.sar[cut], self.flags[cut]
+            flags = self.flags[cut]
             window = Window(tiling.rows[self.index], tiling.cols[column], tiling.size, tiling.size)
+            if not (flags & WANTED).any():
+                yield None
+                continue
+            rgb, sar = self.rgb[cut].copy(), self.sar[cut].copy()
             if (flags == _COMPLETE).all():
                 yield Sample(window, rgb, sar, everywhere, everywhere)
-            elif (flags & WANTED).any():
-                yield Sample(window, rgb, sar, (flags & RGB_VALID) != 0, (flags & SAR_VALID) != 0)
             else:
-                yield None
+                yield Sample(window, rgb, sar, (flags & RGB_VALID) != 0, (flags & SAR_VALID) != 0)
 
 
 def read_rows(

@@ -16,6 +16,7 @@ import torch
 
 from geoasanet.device import Precision
 from geoasanet.errors import DeviceError, GeoASANetError
+from geoasanet.inference.lanes import LanePlan
 from geoasanet.inference.mapping import MapJob, map_into, runs
 from geoasanet.inference.predictor import Predictor
 from geoasanet.models.checkpoint import load_checkpoint
@@ -35,8 +36,8 @@ class WorkerTask:
     """Runs of rows of windows to map."""
     checkpoint: Path
     device: str
-    threads: int
-    """CPU threads for the network."""
+    lanes: LanePlan | None
+    """How windows share this worker's part of the CPU; None on other devices."""
     precision: Precision
     batch_size: int | None
     tta: bool
@@ -109,7 +110,6 @@ def _check_alive(processes: Sequence[Any]) -> None:
 def _work(task: WorkerTask, messages: Any) -> None:
     """Map one share of rows; everything is told through ``messages``."""
     try:
-        torch.set_num_threads(task.threads)
         checkpoint = load_checkpoint(task.checkpoint)
         predictor = Predictor(
             checkpoint.model,
@@ -120,6 +120,7 @@ def _work(task: WorkerTask, messages: Any) -> None:
             batch_size="auto" if task.batch_size is None else task.batch_size,
             tta=task.tta,
             compile=task.compile,
+            lanes=task.lanes,
         )
         spool = RowSpool(task.spool, task.grid, task.first_row)
         map_into(spool, task.job, predictor, task.rows, lambda count: messages.put(("advance", count)))

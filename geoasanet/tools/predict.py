@@ -20,6 +20,7 @@ from geoasanet.errors import ConfigError, GeoASANetError
 from geoasanet.files import check_output
 from geoasanet.inference.arithmetic import Arithmetic, choose_arithmetic
 from geoasanet.inference.blend import BLENDS
+from geoasanet.inference.lanes import LanePlan
 from geoasanet.inference.mapping import MapJob, MapLayout, map_into
 from geoasanet.inference.predictor import Predictor
 from geoasanet.inference.rows import MissingSar
@@ -298,7 +299,7 @@ class _Run:
                 f"--gpus {gpus} asks for {gpus} CUDA devices, {torch.cuda.device_count()} found.",
                 "Lower --gpus, or add --device cpu.",
             )
-        threads = max(1, (os.cpu_count() or 1) // len(shares))
+        lanes = LanePlan.of_machine(len(shares)) if self.device.type == "cpu" else None
         return [
             WorkerTask(
                 job=self.job,
@@ -308,7 +309,7 @@ class _Run:
                 rows=share,
                 checkpoint=self.network.checkpoint,
                 device=f"cuda:{index}" if self.device.type == "cuda" else self.device.type,
-                threads=threads,
+                lanes=lanes,
                 precision=self.arithmetic.precision,
                 batch_size=None if self.batch_size == "auto" else self.batch_size,
                 tta=self.tta,
