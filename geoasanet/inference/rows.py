@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geoasanet.inference.threads import prefetch
 from geoasanet.raster.scaling import Scaling
-from geoasanet.raster.scene import STRIP_ROWS, Scene
+from geoasanet.raster.scene import Scene
 from geoasanet.sample import BoolArray, Sample
 from geoasanet.windows import RowPlan, Window
 
@@ -80,7 +80,7 @@ def read_rows(
         missing_sar: Whether pixels without SAR data are wanted.
         area: Tells for a window which pixels lie in the area of interest; all do if None.
     """
-    chunks = prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=2)
+    chunks = prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=1)
     with contextlib.closing(chunks):
         yield from _assemble(chunks, plan)
 
@@ -125,9 +125,8 @@ def _chunks(
     """Yield consecutive full-width strips of the scene: RGB, SAR, flags; the sensors are read in a thread each."""
     tiling = plan.tiling
     start, stop = tiling.rows[plan.rows[0]], tiling.rows[plan.rows[-1]] + tiling.size
-    strips = [
-        Window(row, plan.first_col, min(STRIP_ROWS, stop - row), plan.width) for row in range(start, stop, STRIP_ROWS)
-    ]
+    step = scene.strip_rows
+    strips = [Window(row, plan.first_col, min(step, stop - row), plan.width) for row in range(start, stop, step)]
     with contextlib.closing(prefetch((scene.read_layer(scene.sar, strip) for strip in strips), depth=1)) as sars:
         for strip, as_read in zip(strips, sars, strict=True):
             rgb, rgb_valid = scene.read_layer(scene.rgb, strip)

@@ -20,7 +20,7 @@ from geoasanet.windows import Window
 PathLike = str | os.PathLike[str]
 
 STRIP_ROWS = 64
-"""Rows of a scene that are read at a time when it is mapped."""
+"""Rows of a scene that are read at a time, at most, when it is mapped."""
 
 
 class Layer(Protocol):
@@ -161,6 +161,12 @@ class Scene:
         """GDAL block cache (bytes) that lets rows of windows be read with every block decoded once."""
         need = (8 << 20) + self.rgb.cache_bytes + self.sar.cache_bytes
         return min(max(need, 32 << 20), 2 << 30)
+
+    @property
+    def strip_rows(self) -> int:
+        """Rows to read at a time: few, for they take memory; more where a turned raster is read in pieces."""
+        aligned = isinstance(self.rgb, AlignedLayer) and isinstance(self.sar, AlignedLayer)
+        return STRIP_ROWS // 4 if aligned else STRIP_ROWS
 
     def _check_overlap(self) -> None:
         if not self.sar.overlaps():
