@@ -63,11 +63,12 @@ precision = click.option(
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="Arithmetic of the network.",
+    help="Arithmetic of the network; auto: bf16 on CUDA, fp32 on a CPU (predict: compiled bf16 for large scenes on a "
+    "CPU with bf16 instructions).",
 )
 tta = click.option("--tta", is_flag=True, help="Average over the eight symmetries of the square.")
 compile_network = click.option(
-    "--compile", is_flag=True, help="Compile the network first (about a minute, then faster)."
+    "--compile", is_flag=True, help="Compile the network first (a minute or two, then faster)."
 )
 
 

@@ -5,6 +5,10 @@ Huang and Liu, ISPRS Journal of Photogrammetry and Remote Sensing 218, 2024, doi
 2412.02044. Public code: https://github.com/whu-pzhang/ASANet (Apache-2.0); this module is written afresh and gives its
 numbers. Blocks of the encoders come from timm (Apache-2.0), parts of the head from segmentation-models-pytorch (MIT).
 
+Differs from the release in what it takes: optical bands in the order red, green, blue (there blue first), SAR images of
+any number of bands (there one, repeated three times; ``geoasanet convert`` sums its weights), encoders of any size, and
+the ablations by arguments.
+
 ImageNet weights of the encoders (``encoder_weights``) are published by Meta under CC BY-NC 4.0: networks trained from
 them may not be used commercially.
 
