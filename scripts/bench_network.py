@@ -64,7 +64,7 @@ def bench(name: str, options: argparse.Namespace, device: torch.device) -> None:
     floor = operations / matrix_speed(device, plain_type)
     for precision in options.precision.split(","):
         for compile in (False, True) if options.compile else (False,):
-            network = compiled(fast, device) if compile else fast
+            network = compiled(fast, device, options.batch) if compile else fast
 
             def run_plain() -> object:
                 with torch.autocast(device.type, dtype=plain_type, enabled=device.type == "cuda"):

@@ -560,8 +560,11 @@ def test_the_map_on_a_gpu_agrees_with_the_cpu(
         "cpu": {"device": "cpu"},
         "fp32": {"device": "cuda", "precision": "fp32"},
         "bf16": {"device": "cuda", "precision": "bf16"},
+        "compiled": {"device": "cuda", "precision": "fp32", "compile": True},
+        "graph": {"device": "cuda", "precision": "fp32", "compile": True, "batch_size": 1},
     }.items():
         predict(rgb, sar, checkpoint=checkpoint, out=tmp_path / f"{name}.tif", **options)
         maps[name] = pixels(tmp_path / f"{name}.tif")
-    assert (maps["fp32"] == maps["cpu"]).mean() > 0.999
+    for name in ("fp32", "compiled", "graph"):
+        assert (maps[name] == maps["cpu"]).mean() > 0.999
     assert (maps["bf16"] == maps["cpu"]).mean() > 0.97

@@ -21,6 +21,7 @@ from geoasanet.models.network import Network
 from geoasanet.sample import Sample
 
 _AUTO_BATCH = {"cpu": 1, "cuda": 32}
+_SMALL_BATCH = 4
 
 
 class Predictor:
@@ -76,7 +77,9 @@ class Predictor:
             self._layout = torch.channels_last
         if isinstance(model, nn.Module):
             model = model.eval().to(device)
-        self._model: Callable[[Tensor, Tensor], Any] = compiled(model, device) if compile else model
+        self._model: Callable[[Tensor, Tensor], Any] = model
+        if compile:
+            self._model = compiled(model, device, self.batch_size)
         self._rgb = _Normalize(bands.rgb if bands else None, device)
         self._sar = _Normalize(bands.sar if bands else None, device)
 
@@ -186,10 +189,20 @@ class _Group(NamedTuple):
     batches: Future[list[_Batch]]
 
 
-def compiled(model: Callable[[Tensor, Tensor], Any], device: torch.device) -> Callable[[Tensor, Tensor], Any]:
-    """Return ``model`` compiled for one size; on a CPU with its weights frozen and packed."""
-    options: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": True}
-    return torch.compile(model, dynamic=False, options=options if device.type == "cpu" else None)
+def compiled(
+    model: Callable[[Tensor, Tensor], Any], device: torch.device, batch: int
+) -> Callable[[Tensor, Tensor], Any]:
+    """Return ``model`` compiled for batches of one size.
+
+    On a CPU its weights are frozen and packed. On CUDA a small batch is run as a recorded graph, because starting
+    a thousand kernels one by one takes longer than they do; what it returns holds until the next call.
+    """
+    options: dict[str, str | int | bool | Callable[..., Any]] | None = None
+    if device.type == "cpu":
+        options = {"freezing": True}
+    elif batch <= _SMALL_BATCH:
+        options = {"triton.cudagraphs": True}
+    return torch.compile(model, dynamic=False, options=options)
 
 
 class _Normalize:

@@ -105,7 +105,7 @@ class SpeedMeter:
         if self.task.compiled:
             # Compiled for every batch size anew: torch gives up on the ninth shape of the same function.
             torch.compiler.reset()
-            self._run = compiled(self._network, self.device)
+            self._run = compiled(self._network, self.device, batch)
         try:
             rates = self._rates(batch)
         except RuntimeError as error:
