@@ -20,6 +20,7 @@ from geoasanet.inference.lanes import LanePlan
 from geoasanet.inference.mapping import MapJob, map_into, runs
 from geoasanet.inference.predictor import Predictor
 from geoasanet.models.checkpoint import load_checkpoint
+from geoasanet.orphans import end_with_parent
 from geoasanet.raster.cog import RowSpool
 from geoasanet.raster.grid import Grid
 
@@ -109,6 +110,7 @@ def _check_alive(processes: Sequence[Any]) -> None:
 
 def _work(task: WorkerTask, messages: Any) -> None:
     """Map one share of rows; everything is told through ``messages``."""
+    end_with_parent()
     try:
         checkpoint = load_checkpoint(task.checkpoint)
         predictor = Predictor(

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from geoasanet.bands import InputBands
 from geoasanet.errors import GeoASANetError
+from geoasanet.orphans import end_with_parent
 from geoasanet.training.augment import Augmentation, TrainingSample, augment, normalize_tile
 from geoasanet.training.tiles import TileSource
 
@@ -182,4 +183,5 @@ def load(
 def _start_worker(number: int) -> None:
     for asking in (signal.SIGINT, signal.SIGTERM):  # every process of a terminal or a job gets them
         signal.signal(asking, signal.SIG_IGN)  # the training saves its state first, then ends its workers
+    end_with_parent()
     torch.set_num_threads(1)

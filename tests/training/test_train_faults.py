@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -39,7 +40,7 @@ from geoasanet.training.processes import Processes
 from geoasanet.training.samples import load
 from geoasanet.training.tiles import fits_memory
 from geoasanet.training.watch import Silent
-from tests.conftest import write_raster
+from tests.conftest import ROOT, write_raster
 from tests.training.conftest import TINY
 
 Tiles = Callable[..., Path]
@@ -428,6 +429,18 @@ class Interrupted(Dataset[Any]):
         return "tile", TrainingSample(*(np.zeros((1, 2, 2), np.float32),) * 2, np.zeros((2, 2), np.uint8))
 
 
+class Slow(Interrupted):
+    """Takes longer to read than to wait for; says in a file who reads."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __getitem__(self, position: int) -> Any:
+        Path(self._path).write_text(str(os.getpid()))
+        time.sleep(5)
+        return "tile", TrainingSample(*(np.zeros((1, 2, 2), np.float32),) * 2, np.zeros((2, 2), np.uint8))
+
+
 class KillAtTwo(Silent):
     """Ends its process after the second step."""
 
@@ -451,6 +464,28 @@ class TestProcesses:
         """Else the training would find them dead before it has saved its state."""
         batches = load(Interrupted(number), [[0], [1]], workers=1, pin_memory=False)
         assert [batch.names for batch in batches] == [("tile",)] * 2
+
+    @pytest.mark.slow
+    def test_workers_end_with_a_training_that_is_killed(self, tmp_path: Path) -> None:
+        code = (
+            "import sys\nfrom tests.training.test_train_faults import Slow\n"
+            "from geoasanet.training.samples import load\n"
+            "if __name__ == '__main__':\n"
+            "    for _ in load(Slow(sys.argv[1]), [[k] for k in range(1000)], workers=1, pin_memory=False): pass\n"
+        )
+        (tmp_path / "main.py").write_text(code)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, str(tmp_path / "main.py"), str(tmp_path / "pid")]
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        while not (tmp_path / "pid").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+        worker = Path("/proc") / (tmp_path / "pid").read_text()
+        end = time.monotonic() + 10
+        while worker.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not worker.exists()
 
     @pytest.mark.parametrize(("saved", "hint"), [(True, "--resume"), (False, "Nothing was saved")])
     def test_a_killed_process_is_said_in_words(self, tmp_path: Path, saved: bool, hint: str) -> None:
