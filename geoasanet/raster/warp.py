@@ -30,6 +30,7 @@ _SPACINGS = (64, 32, 16, 8, 4, 2, 1)
 _SAME_SCALE = 1.05  # grids whose pixels differ by less are resampled without widening the triangle
 _PROBES = 33
 _BLOCK = 512
+_DRIFT_ROWS = 32  # source rows that a strip may climb within one read
 
 
 class CoordinateMap:
@@ -177,6 +178,9 @@ class WarpedLayer:
     def __init__(self, source: RasterSource, grid: Grid) -> None:
         self.source = source
         self.coordinates = CoordinateMap(grid, source.grid, source.path)
+        row, cols = np.full(2, grid.height / 2), np.array([0.4, 0.6]) * grid.width
+        rows, _ = self.coordinates.exact(row, cols)
+        self._slope = abs(float(rows[1] - rows[0])) / (0.2 * grid.width) if np.isfinite(rows).all() else 1.0
 
     @property
     def cache_bytes(self) -> int:
@@ -201,17 +205,22 @@ class WarpedLayer:
         """Return the pixels of ``window`` as float32, and their validity."""
         data = np.zeros((len(self.source.bands), window.height, window.width), np.float32)
         valid = np.zeros((window.height, window.width), bool)
-        spacing = self.coordinates.spacing
+        spacing, piece = self.coordinates.spacing, self._piece(window.height)
         for row in range(0, window.height, _BLOCK):
             height = min(_BLOCK, window.height - row)
             for first in range(0, window.width, _BLOCK * spacing):  # transforming many points at once costs less
                 run = min(_BLOCK * spacing, window.width - first)
                 nodes = self.coordinates.nodes(Window(window.row + row, window.col + first, height, run))
-                for col in range(first, first + run, _BLOCK):
-                    block = Window(window.row + row, window.col + col, height, min(_BLOCK, first + run - col))
+                for col in range(first, first + run, piece):
+                    block = Window(window.row + row, window.col + col, height, min(piece, first + run - col))
                     around = nodes.columns(block.col, block.col_stop, spacing)
                     self._read_block(block, around, data, valid, (row, col))
         return data, valid
+
+    def _piece(self, height: int) -> int:
+        """Return how many columns to read at a time: many of a thin strip, unless it runs aslant in the source."""
+        most = max(_BLOCK, _BLOCK**2 // max(height, 1))
+        return int(np.clip(_DRIFT_ROWS / max(self._slope, 1e-9), _BLOCK, most))
 
     def _read_block(
         self, block: Window, nodes: Nodes, data: NDArray[np.float32], valid: BoolArray, at: tuple[int, int]
