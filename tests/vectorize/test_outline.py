@@ -114,6 +114,16 @@ def test_simplified_noise_is_a_coverage(cover_array: Maker, classes: np.ndarray,
         assert shapely.union_all(polygons).area == pytest.approx(shapely.area(polygons).sum(), rel=1e-9)
 
 
+def test_borders_across_tiles_are_a_coverage(cover_array: Maker) -> None:
+    """Arcs are simplified in tiles of 1024 pixels, then in shifted ones, then those across both."""
+    classes = landscape(70, 1700, 2, salt=0.02)
+    classes[30:40, 100:1600] = 1  # some borders are longer than a tile
+    classes[34:36, 90:1650] = 2
+    coverage = cover_array(classes, Outline(simplify_m=40), workers=2)
+    assert coverage.arcs.size.sum() < 0.7 * cover_array(classes).arcs.size.sum()
+    assert_covers(coverage)
+
+
 def test_frame_of_the_map_stays_exact(cover_array: Maker) -> None:
     classes = landscape(60, 80, 4)
     classes[classes == 255] = 0

@@ -15,6 +15,8 @@ from geoasanet.raster.polygons.scan import EVERY_BIT, NO_BIT, ONE_BIT, bit_place
 PLACE_BITS = 31
 """Low bits of an entry of the heap: the place of a vertex in its arc; above them, twice the area of its triangle."""
 PLACE_MASK = (1 << PLACE_BITS) - 1
+BEYOND = (1 << 63) - 1
+"""Larger than any entry."""
 LARGEST = float((1 << (62 - PLACE_BITS)) - 1)
 """Twice the largest area that fits an entry, in square pixels: tolerances end at 32,767 pixels."""
 
@@ -65,11 +67,11 @@ def _sift_up(heap: NDArray[np.int64], i: int, entry: int) -> None:
 
 @kernel
 def _sift_down(heap: NDArray[np.int64], n: int, i: int, entry: int) -> None:
-    """Put ``entry`` at place ``i`` of a heap of ``n`` entries or below."""
+    """Put ``entry`` at place ``i`` of a heap of ``n`` entries or below; ``heap[n]`` is overwritten."""
+    heap[n] = BEYOND
     child = 2 * i + 1
     while child < n:
-        if child + 1 < n and heap[child + 1] < heap[child]:
-            child += 1
+        child += int(heap[child + 1] < heap[child])  # no branch: which child is smaller cannot be predicted
         if entry <= heap[child]:
             break
         heap[i] = heap[child]
