@@ -14,8 +14,8 @@ the rows that ``predict`` spools.
 GeoTIFF with overviews), geoai (argmax of the blended logits, plain GeoTIFF), MONAI with rasterio around it, and the
 plain loop of reading, mapping and writing a window after the other, which blends nothing and does not overlap.
 
-Every measurement is a process of its own, runs of all tools alternate, medians are printed: wall and CPU seconds
-without imports and the loading of machine code, and peak memory above what the process held before.
+Every measurement is a process of its own, runs of all tools alternate, medians are printed: wall and CPU time without
+imports and the loading of machine code, and peak memory above what the process held before.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
-SIZE, OVERLAP, CLASSES = 256, 64, 6
 NAMES = ["water", "forest", "field", "built-up", "road", "bare"]
+SIZE, OVERLAP, CLASSES = 256, 64, len(NAMES)
 
 Job = Callable[[], None]
 
@@ -135,10 +135,9 @@ def blend_monai(scene: Path, out: Path, side: int) -> Job:
     import torch
     from monai.inferers import sliding_window_inference
 
-    windows = predictions()
+    windows, image = predictions(), torch.zeros(1, 4, side, side)
 
     def run() -> None:
-        image = torch.zeros(1, 4, side, side)
         with torch.inference_mode():
             blended = sliding_window_inference(
                 image, SIZE, 8, lambda x: windows[: len(x)], overlap=OVERLAP / SIZE, mode="gaussian"
