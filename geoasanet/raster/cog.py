@@ -6,9 +6,10 @@ can write at once; at the end GDAL reads them through one virtual raster into th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
@@ -23,6 +24,7 @@ from geoasanet.classes import CLASSES_TAG, NODATA, ClassSchema
 from geoasanet.errors import OutputError
 from geoasanet.files import atomic_output
 from geoasanet.raster.grid import Grid
+from geoasanet.raster.overviews import refer_to_overviews, write_overviews
 from geoasanet.sample import RowBand
 
 _COUNTS_TAG = "GEOASANET_COUNTS"
@@ -88,7 +90,11 @@ class RowSpool:
         band = vrt.find("VRTRasterBand")
         assert band is not None
         describe_classes(band, classes)
-        self._copy(vrt, out, OVERVIEW_RESAMPLING="MODE", COMPRESS="DEFLATE")
+        # GDAL's own resampling to the commonest value takes longer than the map's compression.
+        with self._complaints(out), rasterio.Env(**self._copy_options(vrt)):
+            overviews = write_overviews(Xml.tostring(vrt, encoding="unicode"), self.folder)
+        refer_to_overviews(band, overviews)
+        self._copy(vrt, out, COMPRESS="DEFLATE")
 
     def write_confidence(self, out: Path, tags: Mapping[str, str]) -> None:
         """Write the probability of the mapped class (float32, nodata NaN) as a COG to ``out``."""
@@ -179,17 +185,23 @@ class RowSpool:
         }
 
     def _copy(self, vrt: Xml.Element, out: Path, **options: str) -> None:
+        with self._complaints(out), atomic_output(out) as temporary, rasterio.Env(**self._copy_options(vrt)):
+            rasterio.shutil.copy(
+                Xml.tostring(vrt, encoding="unicode"),
+                temporary,
+                driver="COG",
+                BLOCKSIZE=str(_TILE),
+                NUM_THREADS="ALL_CPUS",
+                BIGTIFF="IF_SAFER",
+                **options,
+            )
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _complaints(out: Path) -> Iterator[None]:
+        """Say in words what hinders the writing of ``out``."""
         try:
-            with atomic_output(out) as temporary, rasterio.Env(**self._copy_options(vrt)):
-                rasterio.shutil.copy(
-                    Xml.tostring(vrt, encoding="unicode"),
-                    temporary,
-                    driver="COG",
-                    BLOCKSIZE=str(_TILE),
-                    NUM_THREADS="ALL_CPUS",
-                    BIGTIFF="IF_SAFER",
-                    **options,
-                )
+            yield
         except (RasterioError, OSError) as error:
             raise OutputError(
                 f"{out} cannot be written: {error}.",
