@@ -34,8 +34,8 @@ class Predictor:
         num_classes: Classes K that the model must return.
         device: Where to run; see :func:`geoasanet.device.choose_device`.
         precision: A name from :data:`geoasanet.device.PRECISIONS`.
-        batch_size: Windows at a time; "auto" takes 1 on CPU (more is no faster there), 32 on CUDA. Halved when
-            memory runs out.
+        batch_size: Windows at a time; "auto" takes 1 on CPU (where several are in work at once), 32 on CUDA. Halved
+            when memory runs out.
         tta: Average the probabilities over the eight symmetries of the square.
         compile: Compile the network with :func:`torch.compile` (costs a minute or two at the start).
         lanes: How windows share the CPU; the machine's own plan if None. A model that is no :class:`Network` may
