@@ -13,14 +13,11 @@ from numpy.typing import NDArray
 
 from geoasanet.errors import NoOverlapError
 from geoasanet.raster.grid import Grid
-from geoasanet.raster.source import RasterSource, default_bands
+from geoasanet.raster.source import STRIP_ROWS, RasterSource, default_bands
 from geoasanet.sample import BoolArray, Sample
 from geoasanet.windows import Window
 
 PathLike = str | os.PathLike[str]
-
-STRIP_ROWS = 64
-"""Rows of a scene that are read at a time, at most, when it is mapped."""
 
 
 class Layer(Protocol):

@@ -31,6 +31,9 @@ READ_OPTIONS = {
 }
 """GDAL settings for reading; they matter for remote files."""
 
+STRIP_ROWS = 64
+"""Rows of a scene that are read at a time, at most, when it is mapped."""
+
 _DECODERS = str(min(8, os.cpu_count() or 1))  # threads that decode the blocks of one read, where the format can
 
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from geoasanet.errors import GridError
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.resample import FloatArray, Nodes, resample
-from geoasanet.raster.scene import STRIP_ROWS
-from geoasanet.raster.source import RasterSource
+from geoasanet.raster.source import STRIP_ROWS, RasterSource
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
 
