@@ -2,6 +2,7 @@
 
 ``overwrite``    tile, train, predict, vectorize, eval, convert, demo
 ``json_output``  every command that reports
+``dry_run``      tile, predict, vectorize
 ``common``       every command: ``-v``, ``-q``, ``--debug``, ``--no-progress``
 """
 
@@ -53,6 +54,9 @@ class AutoInteger(click.ParamType):  # type: ignore[type-arg]  # generic only in
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 json_output = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+dry_run = click.option(
+    "--dry-run", is_flag=True, help="Check everything, say what would be done and how long it takes; write nothing."
+)
 
 checkpoint = click.option(
     "-c", "--checkpoint", help="File, run folder or packaged name.  [default: runs/latest, else s1s2-10m]"
