@@ -114,7 +114,7 @@ def _work(task: WorkerTask, messages: Any) -> None:
     try:
         checkpoint = load_checkpoint(task.checkpoint)
         predictor = Predictor(
-            checkpoint.model,
+            checkpoint.calibrated,
             checkpoint.bands,
             len(checkpoint.classes),
             device=torch.device(task.device),

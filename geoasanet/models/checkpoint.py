@@ -23,11 +23,13 @@ from geoasanet.bands import InputBands
 from geoasanet.classes import ClassSchema
 from geoasanet.errors import CheckpointError, ModelError, OutputError
 from geoasanet.files import atomic_output
+from geoasanet.models.calibrated import calibrated
 from geoasanet.models.header import (
     FORMAT,
     METADATA_KEY,
     CheckpointHeader,
     check_fit,
+    check_temperature,
     read_checkpoint_header,
 )
 from geoasanet.models.network import Architecture, Network
@@ -57,12 +59,19 @@ class Checkpoint:
     """Arguments that built it."""
     training: Mapping[str, Any]
     """Summary of its training; may be empty."""
+    temperature: float
+    """What the network's logits are divided by before the softmax (Guo et al. 2017); 1 if never fitted."""
     version: str
     """Version of geoasanet that wrote the file."""
     sha256: str
     """Hash of the file, hexadecimal."""
     path: Path
     """The file."""
+
+    @property
+    def calibrated(self) -> Network:
+        """The network with its logits divided by the temperature; :attr:`model` itself where that is 1."""
+        return self.model if self.temperature == 1 else calibrated(self.model, self.temperature)
 
 
 def save_checkpoint(
@@ -73,6 +82,7 @@ def save_checkpoint(
     bands: InputBands,
     window_size: int,
     training: Mapping[str, Any] | None = None,
+    temperature: float = 1.0,
     dtype: Dtype = "fp32",
 ) -> None:
     """Write a checkpoint; it appears under its name only when whole, and replaces what was there.
@@ -84,6 +94,7 @@ def save_checkpoint(
         bands: Bands and statistics of both inputs.
         window_size: Side of the window that it was trained on, pixels.
         training: JSON-serialisable summary.
+        temperature: What logits are to be divided by before the softmax; see :mod:`geoasanet.training.calibration`.
         dtype: ``"fp16"`` stores floating-point weights in half the space; they load as float32 again.
 
     Raises:
@@ -104,6 +115,7 @@ def save_checkpoint(
         "bands": bands.to_dict(),
         "window_size": window_size,
         "training": dict(training or {}),
+        "temperature": check_temperature(temperature),
     }
     tensors: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():
@@ -146,6 +158,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         name=header.name,
         arguments=header.arguments,
         training=header.training,
+        temperature=header.temperature,
         version=header.version,
         sha256=_sha256(path),
         path=path,

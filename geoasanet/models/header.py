@@ -55,6 +55,8 @@ class CheckpointHeader:
     """Side of the window that it was trained on, pixels."""
     training: Mapping[str, Any]
     """Summary of its training: data, iterations, scores; may be empty."""
+    temperature: float
+    """What logits are divided by before the softmax, so that probabilities mean what they say; 1 if never fitted."""
     version: str
     """Version of geoasanet that wrote the file."""
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
@@ -79,6 +81,7 @@ class CheckpointHeader:
             "bands": self.bands.to_dict(),
             "window_size": self.window_size,
             "training": dict(self.training),
+            "temperature": self.temperature,
             "version": self.version,
             "parameters": self.parameters,
             "dtypes": list(self.dtypes),
@@ -101,8 +104,26 @@ def read_checkpoint_header(path: str | Path) -> CheckpointHeader:
             f"{path} is a safetensors file without a geoasanet description: bare weights from elsewhere.",
             "Give a checkpoint written by geoasanet train or geoasanet convert.",
         )
+    shapes = {name: tuple(info["shape"]) for name, info in tensors.items()}
+    return parse_description(path, text, shapes, tuple(sorted({info["dtype"] for info in tensors.values()})))
+
+
+def parse_description(
+    path: Path, text: str | bytes, shapes: Mapping[str, tuple[int, ...]], dtypes: tuple[str, ...]
+) -> CheckpointHeader:
+    """Return the header of a file that holds a description; one that contradicts itself is refused.
+
+    Args:
+        path: The file.
+        text: The description, JSON.
+        shapes: Shape of every tensor stored beside it.
+        dtypes: Types of these tensors.
+
+    Raises:
+        CheckpointError: If it is malformed or of an unknown format.
+    """
     try:
-        return _parse(path, json.loads(text), tensors)
+        return _parse(path, json.loads(text), shapes, dtypes)
     except GeoASANetError as error:
         raise CheckpointError(f"Checkpoint {path} is malformed: {error}", "Fetch or make it again.") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
@@ -112,7 +133,9 @@ def read_checkpoint_header(path: str | Path) -> CheckpointHeader:
         ) from error
 
 
-def _parse(path: Path, data: Any, tensors: Mapping[str, Any]) -> CheckpointHeader:
+def _parse(
+    path: Path, data: Any, shapes: Mapping[str, tuple[int, ...]], dtypes: tuple[str, ...]
+) -> CheckpointHeader:
     if not isinstance(data, dict):
         raise CheckpointError("its description is no JSON object.")
     if data.get("format") != FORMAT:
@@ -136,11 +159,23 @@ def _parse(path: Path, data: Any, tensors: Mapping[str, Any]) -> CheckpointHeade
         bands=bands,
         window_size=window_size,
         training=training,
+        temperature=check_temperature(data.get("temperature", 1.0)),
         version=str(data.get("version", "")),
-        shapes={name: tuple(info["shape"]) for name, info in tensors.items()},
-        dtypes=tuple(sorted({info["dtype"] for info in tensors.values()})),
+        shapes=shapes,
+        dtypes=dtypes,
         file_size=path.stat().st_size,
     )
+
+
+def check_temperature(value: Any) -> float:
+    """Return a temperature if it is one.
+
+    Raises:
+        CheckpointError: If it is no number from 0.01 to 100.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 100:
+        raise CheckpointError(f"its temperature is {value!r}, a number from 0.01 to 100 is needed.")
+    return float(value)
 
 
 def check_fit(arguments: Mapping[str, Any], classes: ClassSchema, bands: InputBands) -> None:

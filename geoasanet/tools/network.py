@@ -70,7 +70,7 @@ def load_network(
     identity = {"sha256": loaded.sha256, "model": loaded.name}
     packaged = packaged_checkpoints()
     return MapNetwork(
-        loaded.model,
+        loaded.calibrated,
         loaded.classes,
         loaded.bands,
         loaded.window_size,
