@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoasanet.errors import NoOverlapError
+from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.source import STRIP_ROWS, RasterSource, default_bands
 from geoasanet.sample import BoolArray, Sample
@@ -85,6 +86,7 @@ class Scene:
         sar_bands: Sequence[int] | None = None,
         sar_count: int = 1,
         grid: Grid | None = None,
+        faults: ReadFaults | None = None,
     ) -> Scene:
         """Open both rasters.
 
@@ -95,13 +97,14 @@ class Scene:
             sar_bands: Band numbers of the SAR raster; the first ``sar_count`` if None.
             sar_count: SAR bands that are needed.
             grid: Reference grid, if not the optical raster's own.
+            faults: Takes the blocks that cannot be read, whose pixels are then without data; None makes them an error.
 
         Raises:
             SceneError: If a raster cannot be opened, lacks bands or georeference, or both do not overlap.
         """
-        rgb_source = RasterSource(rgb, rgb_bands or default_bands(rgb, "RGB", 3), "RGB")
+        rgb_source = RasterSource(rgb, rgb_bands or default_bands(rgb, "RGB", 3), "RGB", faults)
         try:
-            sar_source = RasterSource(sar, sar_bands or default_bands(sar, "SAR", sar_count), "SAR")
+            sar_source = RasterSource(sar, sar_bands or default_bands(sar, "SAR", sar_count), "SAR", faults)
         except BaseException:
             rgb_source.close()
             raise

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,10 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from geoasanet.errors import BandError, SceneError
+from geoasanet.raster.bandcheck import check_bands
+from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid, grid_of
+from geoasanet.raster.quiet import quiet_georeference
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
 
@@ -34,11 +35,13 @@ READ_OPTIONS = {
 STRIP_ROWS = 64
 """Rows of a scene that are read at a time, at most, when it is mapped."""
 
-_DECODERS = str(min(8, os.cpu_count() or 1))  # threads that decode the blocks of one read, where the format can
-
+_DECODERS = min(8, os.cpu_count() or 1)  # threads that decode the blocks of one read, where the format can
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises when GDAL fails; the second is not always wrapped in the first."""
+
+_DAMAGED_HINT = "The file is truncated or damaged; copy or make it anew."
+_ON_ERROR_HINT = "The file is damaged; copy or make it anew, or add --on-error nodata to leave such blocks out."
 
 
 class RasterSource:
@@ -52,6 +55,7 @@ class RasterSource:
         path: A path, URL or GDAL virtual path.
         bands: Band numbers from 1.
         role: What the raster is to the user, for messages: "RGB", "SAR", "map", …
+        faults: Takes the blocks that cannot be read; their pixels are then not valid. None makes them an error.
 
     Raises:
         SceneError: If it cannot be opened.
@@ -59,13 +63,20 @@ class RasterSource:
         GridError: If it has no CRS or transform.
     """
 
-    def __init__(self, path: str | os.PathLike[str], bands: Sequence[int], role: str = "raster") -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        bands: Sequence[int],
+        role: str = "raster",
+        faults: ReadFaults | None = None,
+    ) -> None:
         self.path = str(path)
         self.role = role
+        self._faults = faults
         self.bands = tuple(bands)
         self._dataset = open_dataset(self.path, role)
         try:
-            self._check_bands()
+            check_bands(self._dataset, self.bands, self.path, role)
             self.grid: Grid = grid_of(self._dataset, self.path)
             with reading(self.path, role, "its header"):
                 flags = [self._dataset.mask_flag_enums[b - 1] for b in self.bands]
@@ -148,38 +159,61 @@ class RasterSource:
         return np.concatenate(found, axis=1)
 
     def _read_inside(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
-        area = RasterioWindow(window.col, window.row, window.width, window.height)
+        """Return pixels and validity of a window inside the raster."""
         with reading(self.path, self.role, window):
-            pixels = self._dataset.read(list(self.bands), window=area, out_dtype=self.dtype)
-            valid = np.ones(pixels.shape[1:], bool)
-            if self._shared_mask:
-                valid = self._dataset.read_masks(self.bands[0], window=area) != 0
-            elif self._masked:
-                masks = self._dataset.read_masks(list(self.bands), window=area)
-                valid = self._combine(masks != 0, axis=0)
+            try:
+                return self._read_at_once(window)
+            except GDAL_ERRORS:  # which block it is will be found out
+                # A handle that decodes in threads must go: such an error leaves noise in its cache as if it were read.
+                self._dataset.close()
+                self._dataset = open_dataset(self.path, self.role, decoders=1)
+            pixels = np.zeros((len(self.bands), window.height, window.width), self.dtype)
+            valid = np.zeros(pixels.shape[1:], bool)
+            for block in self._blocks(window):
+                self._read_block(block, window, pixels, valid)
+        return pixels, valid
+
+    def _read_at_once(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
+        area = RasterioWindow(window.col, window.row, window.width, window.height)
+        pixels = self._dataset.read(list(self.bands), window=area, out_dtype=self.dtype)
+        valid = np.ones(pixels.shape[1:], bool)
+        if self._shared_mask:
+            valid = self._dataset.read_masks(self.bands[0], window=area) != 0
+        elif self._masked:
+            masks = self._dataset.read_masks(list(self.bands), window=area)
+            valid = self._combine(masks != 0, axis=0)
         if self.dtype.kind == "f":
             valid &= np.isfinite(pixels).all(axis=0)
         if not valid.all():
             pixels[:, ~valid] = 0
         return pixels, valid
 
-    def _check_bands(self) -> None:
-        count = self._dataset.count
-        missing = [b for b in self.bands if not 1 <= b <= count]
-        if missing or not self.bands:
-            option = f"--{self.role.lower()}-bands" if self.role in ("RGB", "SAR") else "the bands"
-            raise BandError(
-                f"{self.role} raster {self.path} has {count} band{'s' * (count != 1)}; "
-                f"band{'s' * (len(missing) != 1)} {', '.join(map(str, missing)) or 'none'} cannot be read.",
-                f"Choose bands from 1 to {count} with {option}.",
-            )
-        for band in self.bands:
-            dtype = self._dataset.dtypes[band - 1]
-            if dtype.startswith("complex"):
-                raise BandError(
-                    f"Band {band} of {self.role} raster {self.path} is complex ({dtype}).",
-                    "Convert it to intensity first (gdal_calc.py, SNAP), for instance 10·log10(|z|²).",
-                )
+    def _read_block(self, block: Window, window: Window, pixels: NDArray[Any], valid: BoolArray) -> None:
+        """Read what ``window`` has of a block into its arrays, or note that the block cannot be read."""
+        part = block.intersection(window)
+        assert part is not None
+        # A part of a virtual raster's block may be readable where the whole is not; all windows must agree.
+        asked = block if self._dataset.driver == "VRT" else part
+        try:
+            found, has_data = self._read_at_once(asked)
+        except GDAL_ERRORS as error:
+            if self._faults is None:
+                raise _unreadable(self.path, self.role, block, error, _ON_ERROR_HINT) from None
+            self._faults.add(self.path, self.role, block, _reason(error.__cause__ or error, self.path))
+            return
+        source = Window(part.row - asked.row, part.col - asked.col, part.height, part.width).slices
+        target = Window(part.row - window.row, part.col - window.col, part.height, part.width).slices
+        pixels[:, *target] = found[:, *source]
+        valid[target] = has_data[source]
+
+    def _blocks(self, window: Window) -> Iterator[Window]:
+        """Yield the file's blocks that a window touches, those at the edges cut off where the raster ends."""
+        height, width = self.block_shape
+        for row in range(window.row // height * height, window.row_stop, height):
+            for col in range(window.col // width * width, window.col_stop, width):
+                block = Window(row, col, height, width).intersection(self.grid.window)
+                assert block is not None
+                yield block
 
 
 def default_bands(path: str | os.PathLike[str], role: str, wanted: int) -> tuple[int, ...]:
@@ -213,8 +247,8 @@ def default_bands(path: str | os.PathLike[str], role: str, wanted: int) -> tuple
     return tuple(data[:wanted])
 
 
-def open_dataset(path: str, role: str) -> Any:
-    """Return the open rasterio dataset of ``path``.
+def open_dataset(path: str, role: str, decoders: int = _DECODERS) -> Any:
+    """Return the open rasterio dataset of ``path``, whose blocks ``decoders`` threads decode.
 
     Raises:
         SceneError: If it is missing, not a raster, or damaged.
@@ -224,7 +258,7 @@ def open_dataset(path: str, role: str) -> Any:
     if _is_local(path) and Path(path).is_dir():
         raise SceneError(f"{role} raster {path} is a folder.", "Give the raster file itself.")
     try:
-        with quiet_georeference(), rasterio.Env(GDAL_NUM_THREADS=_DECODERS):
+        with quiet_georeference(), rasterio.Env(GDAL_NUM_THREADS=str(decoders)):
             dataset = rasterio.open(path)
     except (*GDAL_ERRORS, ValueError) as error:
         raise SceneError(
@@ -246,43 +280,13 @@ def reading(path: str, role: str, what: object) -> Iterator[None]:
     try:
         yield
     except GDAL_ERRORS as error:
-        cause = error.__cause__ or error
-        raise SceneError(
-            f"{role} raster {path} is unreadable in {what}: {_reason(cause, path)}.",
-            "The file is truncated or damaged; copy or make it anew.",
-        ) from None
+        raise _unreadable(path, role, what, error, _DAMAGED_HINT) from None
     except MemoryError:
         raise SceneError(f"{role} raster {path}: not enough memory to read {what}.", "") from None
 
 
-class _Quiet:
-    """Hides a kind of warning while anyone asks for it, in any thread; what Python offers is for one thread."""
-
-    def __init__(self, category: type[Warning]) -> None:
-        self._category = category
-        self._lock = threading.Lock()
-        self._users = 0
-        self._saved = warnings.catch_warnings()
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            self._users += 1
-            if self._users == 1:
-                self._saved = warnings.catch_warnings()
-                self._saved.__enter__()
-                warnings.simplefilter("ignore", self._category)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if not self._users:
-                    self._saved.__exit__(None, None, None)
-
-
-quiet_georeference = _Quiet(rasterio.errors.NotGeoreferencedWarning)
-"""Context manager that silences rasterio's warning on rasters without georeference; :func:`grid_of` explains better."""
+def _unreadable(path: str, role: str, what: object, error: BaseException, hint: str) -> SceneError:
+    return SceneError(f"{role} raster {path} is unreadable in {what}: {_reason(error.__cause__ or error, path)}.", hint)
 
 
 def _is_local(path: str) -> bool:

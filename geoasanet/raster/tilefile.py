@@ -16,7 +16,7 @@ from rasterio.errors import RasterioError
 from geoasanet.classes import NODATA, Color
 from geoasanet.errors import ManifestError, OutputError
 from geoasanet.raster.grid import Grid, grid_of
-from geoasanet.raster.source import quiet_georeference
+from geoasanet.raster.quiet import quiet_georeference
 from geoasanet.sample import BoolArray
 
 

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from geoasanet.classes import NODATA, Color
 from geoasanet.raster.labels import Labels, RasterLabels, open_labels
 from geoasanet.raster.moments import Moments
+from geoasanet.raster.quiet import quiet_georeference
 from geoasanet.raster.scene import Scene
-from geoasanet.raster.source import READ_OPTIONS, quiet_georeference
+from geoasanet.raster.source import READ_OPTIONS
 from geoasanet.raster.split import BlockLayout
 from geoasanet.raster.tilefile import WRITE_OPTIONS, write_image, write_label
 from geoasanet.raster.tileplan import ScenePlan, TileSpec

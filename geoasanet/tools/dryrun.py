@@ -33,7 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from geoasanet.errors import OutputError
-from geoasanet.raster.source import open_dataset, quiet_georeference
+from geoasanet.raster.quiet import quiet_georeference
+from geoasanet.raster.source import open_dataset
 
 PathLike = str | os.PathLike[str]
 

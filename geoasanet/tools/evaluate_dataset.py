@@ -20,7 +20,7 @@ from geoasanet.metrics import Matrix, Metrics, confusion
 from geoasanet.models.checkpoint import Checkpoint, load_checkpoint
 from geoasanet.progress import Progress, silent
 from geoasanet.raster.dataset import SPLITS, open_dataset_folder
-from geoasanet.raster.source import quiet_georeference
+from geoasanet.raster.quiet import quiet_georeference
 from geoasanet.tools.checkpoints import find_checkpoint
 from geoasanet.tools.evaluate_fit import LabelMatch, check_bands, check_values, match_classes
 from geoasanet.tools.evaluate_result import Counts, DatasetEvaluation

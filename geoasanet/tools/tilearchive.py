@@ -23,7 +23,7 @@ from geoasanet.raster.footprints import Footprint, write_footprints
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.manifest import Manifest
 from geoasanet.raster.moments import Moments, class_weights, sensor_bands
-from geoasanet.raster.source import quiet_georeference
+from geoasanet.raster.quiet import quiet_georeference
 from geoasanet.raster.tilefile import WRITE_OPTIONS, as_gray, read_plain, write_image, write_label
 from geoasanet.tools.archives import Archive, ArchiveItem
 from geoasanet.tools.tileset import Finished, write_lists, write_manifest

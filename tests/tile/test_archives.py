@@ -38,7 +38,7 @@ def whu(
 
 
 def read_raw(path: Path) -> np.ndarray:
-    from geoasanet.raster.source import quiet_georeference
+    from geoasanet.raster.quiet import quiet_georeference
 
     with quiet_georeference(), rasterio.open(path) as file:
         return file.read()

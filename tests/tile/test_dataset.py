@@ -14,7 +14,7 @@ from geoasanet.classes import ClassSchema
 from geoasanet.errors import LabelError, ManifestError
 from geoasanet.raster.dataset import TileDataset, open_dataset_folder, reduce_zero
 from geoasanet.raster.manifest import Manifest, read_manifest
-from geoasanet.raster.source import quiet_georeference
+from geoasanet.raster.quiet import quiet_georeference
 
 Maker = Callable[..., Path]
 
