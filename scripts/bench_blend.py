@@ -3,8 +3,9 @@
     python scripts/bench_blend.py                    blending alone, and file to file, at 4096 x 4096
     python scripts/bench_blend.py --geoai-python VENV/bin/python     also geoai's predict_geotiff, from its own venv
 
-Windows of 256 pixels that overlap by 64, 6 classes, one thread for the network. The scene is synthetic (4 bands of
-random bytes, tiled 512, ZSTD).
+Windows of 256 pixels that overlap by 64, 6 classes, one thread for the network. The scene is synthetic: smooth fields
+of a few dozen pixels with a little noise, uint8, tiled 512, ZSTD; ``--noise`` gives random bytes instead, of which no
+prediction is smooth. ``predict`` reads three bands and one from two files, the others the same four from one.
 
 "blend": predictions are there already (the same 8 windows over and over); what is measured is their way to a map on
 disk: MONAI's ``sliding_window_inference``, argmax, and a GeoTIFF written with rasterio, against ``RowBlender`` and
@@ -30,6 +31,11 @@ import time
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NAMES = ["water", "forest", "field", "built-up", "road", "bare"]
 SIZE, OVERLAP, CLASSES = 256, 64, len(NAMES)
@@ -43,17 +49,37 @@ def peak_mb() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
-def write_scene(path: Path, side: int) -> None:
+def write_scene(path: Path, side: int, noise: bool) -> None:
+    """Write four bands to ``path``, and the first three and the last to ``rgb.tif`` and ``sar.tif`` beside it."""
     import numpy as np
     import rasterio
     from rasterio.windows import Window
 
     rng = np.random.default_rng(0)
-    tile = rng.integers(0, 255, (4, 512, 512), dtype=np.uint8) // 8 * 8
-    with rasterio.open(path, "w", **map_profile(side) | {"count": 4}) as dataset:
-        for row in range(0, side, 512):
-            for col in range(0, side, 512):
-                dataset.write(tile, window=Window(col, row, 512, 512))
+    tiles = [random_bytes(rng) if noise else smooth_bytes(rng) for _ in range(4)]
+    for name, bands in ((path, slice(0, 4)), (path.with_name("rgb.tif"), slice(0, 3)), (sar_path(path), slice(3, 4))):
+        with rasterio.open(name, "w", **map_profile(side) | {"count": tiles[0][bands].shape[0]}) as dataset:
+            for number in range((side // 512) ** 2):
+                row, col = divmod(number, side // 512)
+                dataset.write(tiles[(row + col) % 4][bands], window=Window(col * 512, row * 512, 512, 512))
+
+
+def random_bytes(rng: np.random.Generator) -> NDArray[np.uint8]:
+    return rng.integers(0, 255, (4, 512, 512), dtype=np.uint8) // 8 * 8
+
+
+def smooth_bytes(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return fields of about 32 pixels with noise of a few grey levels."""
+    import numpy as np
+    import torch
+
+    coarse = torch.from_numpy(rng.normal(128, 50, (1, 4, 16, 16)))
+    fields = torch.nn.functional.interpolate(coarse, size=512, mode="bicubic")[0].numpy()
+    return np.clip(fields + rng.normal(0, 2, fields.shape), 0, 255).astype(np.uint8)
+
+
+def sar_path(scene: Path) -> Path:
+    return scene.with_name("sar.tif")
 
 
 def map_profile(side: int) -> dict[str, object]:
@@ -161,7 +187,8 @@ def file_ours(scene: Path, out: Path, side: int) -> Job:
             return self.conv(torch.cat([rgb, sar], 1))
 
     def run(**area: object) -> None:
-        predict(scene, scene, model=Pair(), classes=NAMES, out=out, sar_bands=[4], overwrite=True, **area)
+        rgb, sar = scene.with_name("rgb.tif"), sar_path(scene)
+        predict(rgb, sar, model=Pair(), classes=NAMES, out=out, overwrite=True, **area)
 
     run(bbox=(500_000, 2_999_000, 501_000, 3_000_000))  # loads machine code
     return run
@@ -269,6 +296,7 @@ def main() -> None:
     parser.add_argument("kind", nargs="?", default="all", choices=["all", *RUNS])
     parser.add_argument("--side", type=int, default=4096, help="rows and columns of the scene, a multiple of 512")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--noise", action="store_true", help="a scene of random bytes")
     parser.add_argument("--geoai-python", help="interpreter that has geoai-py, rasterio and torch")
     parser.add_argument("--run", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -284,7 +312,7 @@ def main() -> None:
     print(f"machine {machine.processor}, {machine.cores} cores, load {machine.load}, torch {machine.torch}")
     with tempfile.TemporaryDirectory() as folder:
         scene = Path(folder) / "scene.tif"
-        write_scene(scene, options.side)
+        write_scene(scene, options.side, options.noise)
         for kind in RUNS if options.kind == "all" else [options.kind]:
             pythons = {name: sys.executable if name != "geoai" else options.geoai_python for name in RUNS[kind]}
             figures: dict[str, list[dict[str, float]]] = {name: [] for name, python in pythons.items() if python}

@@ -38,10 +38,13 @@ def run_in_tensors(*arguments: object) -> tuple[np.ndarray, ...]:
         return run(*arguments)  # type: ignore[arg-type]
 
 
-def run(plan: RowPlan, blend: str, predictions: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, ...]:
+def run(
+    plan: RowPlan, blend: str, predictions: np.ndarray, valid: np.ndarray, logits: bool = False
+) -> tuple[np.ndarray, ...]:
     """Blend ``predictions`` (window rows, window columns, classes, size, size); None where no pixel is valid."""
     tiling = plan.tiling
-    blender = RowBlender(plan, predictions.shape[2], blend, keep_confidence=True, keep_probabilities=True)
+    keep = {"keep_confidence": True, "keep_probabilities": True}
+    blender = RowBlender(plan, predictions.shape[2], blend, logits=logits, **keep)
     parts = []
     for i in plan.rows:
         finished = tiling.finished_rows(i)
@@ -60,6 +63,23 @@ def run(plan: RowPlan, blend: str, predictions: np.ndarray, valid: np.ndarray) -
 
 
 RUNS = {"arrays": run, "tensors": run_in_tensors}
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0, 1000.0])
+def test_softmax_taken_while_blending(name: str, scale: float) -> None:
+    tiling = Tiling.over(70, 90, size=32, overlap=12)
+    rng = np.random.default_rng(int(scale))
+    logits = (rng.normal(0, scale, (len(tiling.rows), len(tiling.cols), 5, 32, 32)) + scale).astype(np.float32)
+    logits[0, 0, 2] = -np.inf  # a class that the network excludes
+    probabilities = torch.softmax(torch.from_numpy(logits), 2).numpy()
+    valid = np.ones((70, 90), bool)
+    expected = run(whole(tiling), "hann", probabilities, valid)
+    classes, confidence, blended = RUNS[name](whole(tiling), "hann", logits, valid, True)
+    np.testing.assert_allclose(blended, expected[2], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(confidence, expected[1], rtol=1e-6, atol=1e-6)
+    best = np.sort(expected[2], axis=0)
+    assert (classes == expected[0])[best[-1] - best[-2] > 1e-5].all()
 
 
 def at_once(tiling: Tiling, blend: str, predictions: np.ndarray) -> np.ndarray:

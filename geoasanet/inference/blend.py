@@ -82,6 +82,7 @@ class RowBlender:
         device: Where the sums are held and the classes found.
         keep_confidence: Also return the probability of the class given.
         keep_probabilities: Also return every class's probability.
+        logits: Whether windows come as logits, of which the softmax is still to be taken.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class RowBlender:
         device: torch.device | str = "cpu",
         keep_confidence: bool = False,
         keep_probabilities: bool = False,
+        logits: bool = False,
     ) -> None:
         tiling, size = plan.tiling, plan.tiling.size
         self._plan = plan
@@ -102,7 +104,7 @@ class RowBlender:
             blend_weights(tiling.height, tiling.rows, size, blend),
             blend_weights(tiling.width, tiling.cols, size, blend),
         )
-        self._sums = _sums_on(torch.device(device), *shape, *weights)
+        self._sums = _sums_on(torch.device(device), *shape, *weights, logits)
         self._keep = keep_confidence, keep_probabilities
         self._carried_rows = 0
         self._next_row: int | None = None
@@ -118,8 +120,8 @@ class RowBlender:
 
         Args:
             index: Row of windows.
-            predictions: Probabilities of each window, left to right, float32 of shape (classes, size, size); None
-                for a window that was not run because none of its pixels is valid.
+            predictions: Probabilities (or logits) of each window, left to right, float32 of shape (classes, size,
+                size); None for a window that was not run because none of its pixels is valid.
             valid: True where the map is wanted, for the finished rows, shape (rows, width of the plan).
 
         Returns:

@@ -24,6 +24,7 @@ class DeviceSums:
         width: Columns that the windows span.
         row_weights: Shape (rows of windows, size).
         col_weights: Shape (columns of windows, size).
+        logits: Whether windows come as logits, of which the softmax is still to be taken.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class DeviceSums:
         width: int,
         row_weights: FloatArray,
         col_weights: FloatArray,
+        logits: bool,
     ) -> None:
         self._device = device
+        self._logits = logits
         self._row_weights = torch.from_numpy(row_weights).to(device)
         self._col_weights = torch.from_numpy(col_weights).to(device)
         self._carry = torch.zeros(num_classes, carried, width, device=device)
@@ -53,7 +56,7 @@ class DeviceSums:
         """Add a window; its first columns are complete then, the others wait for the next window.
 
         Args:
-            prediction: Probabilities, shape (classes, size, size); None adds nothing.
+            prediction: Probabilities or logits, shape (classes, size, size), float32; None adds nothing.
             weights: Positions of the window's row and column weights.
             columns: Columns (of the span) that it completes, from its first one on.
             carried: Rows, from the first, to which the rows of windows before have something to add.
@@ -61,6 +64,7 @@ class DeviceSums:
         """
         sums, carry = self._sums, self._carry
         if prediction is not None:
+            prediction = torch.softmax(prediction, 0) if self._logits else prediction
             sums.addcmul_(prediction, self._row_weights[weights[0], :, None] * self._col_weights[weights[1]])
         size, count, span = sums.shape[1], len(columns), slice(columns.start, columns.stop)
         taken = sums[:, :, :count]

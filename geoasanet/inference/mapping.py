@@ -155,6 +155,7 @@ def map_rows(
         device=predictor.device,
         keep_confidence=job.keep_confidence,
         keep_probabilities=job.keep_probabilities,
+        logits=predictor.yields_logits,
     )
     mask = area.mask if area is not None else None
     read: deque[NDArray[np.uint8]] = deque()

@@ -122,6 +122,7 @@ def _work(task: WorkerTask, messages: Any) -> None:
             batch_size="auto" if task.batch_size is None else task.batch_size,
             tta=task.tta,
             compile=task.compile,
+            leave_softmax=True,
             lanes=task.lanes,
         )
         spool = RowSpool(task.spool, task.grid, task.first_row)

@@ -8,13 +8,17 @@ from typing import Any
 from numba import njit
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+def kernel(function: Callable[..., Any], **more: Any) -> Any:
     """Compile ``function`` without the interpreter's lock; arithmetic on zero gives NaN or infinity, as in NumPy.
 
     The machine code is kept on disk for later runs. Where no folder for it is writable, as in a read-only container,
     it is compiled anew in every run.
+
+    Args:
+        function: What to compile; plain loops over NumPy arrays.
+        more: More options of :func:`numba.njit`.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", **more}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # numba: "no locator available"

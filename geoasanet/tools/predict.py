@@ -286,6 +286,7 @@ class _Run:
             batch_size=self.batch_size,
             tta=self.tta,
             compile=self.arithmetic.compile,
+            leave_softmax=True,
         )
         map_into(self.spool, self.job, predictor, pending, advance)
         return predictor.warnings
