@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geoasanet.errors import ConfigError
+from geoasanet.errors import ConfigError, OutputError
 
 _NAME = "journal.json"
+_SHORT = 60
 
 
 def partial_folder(out: Path) -> Path:
@@ -29,26 +31,34 @@ def open_journal(folder: Path, description: Mapping[str, Any], *, resume: bool) 
 
     Raises:
         ConfigError: If the folder belongs to a run with another description.
+        OutputError: If it cannot be written.
     """
     text = json.dumps(description, indent=1, sort_keys=True)
     journal = folder / _NAME
     if folder.exists() and not resume:
         shutil.rmtree(folder)
-    if journal.is_file():
-        found = journal.read_text(encoding="utf-8")
-        if found == text:
+    found = _earlier(journal)
+    if found is not None:
+        differing = _differences(found, json.loads(text))
+        if not differing:
             return True
-        differing = ", ".join(_differences(found, description)) or "its description"
         raise ConfigError(
-            f"{folder} holds an unfinished run that differs in {differing}.",
+            f"{folder} holds an unfinished run that differs in {', '.join(differing)}.",
             "Repeat the command as it was to go on with it, or add --no-resume to start anew.",
         )
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
-    folder.mkdir()
-    temporary = journal.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(journal)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+        folder.mkdir()
+        temporary = journal.with_suffix(".tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # a renamed file is empty after a power cut unless its bytes were on disk before
+        temporary.replace(journal)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{folder} cannot be written: {reason}.", "Is there room on the disk?") from error
     return False
 
 
@@ -61,10 +71,37 @@ def file_stamp(path: str) -> dict[str, Any]:
     return {"path": str(local.resolve()), "bytes": state.st_size, "changed_ns": state.st_mtime_ns}
 
 
-def _differences(found: str, description: Mapping[str, Any]) -> list[str]:
+def _earlier(journal: Path) -> dict[str, Any] | None:
+    """Return the description in a journal; None if there is none, or it is no JSON (cut off by a power cut)."""
     try:
-        old = json.loads(found)
-    except ValueError:
-        return []
-    present = json.loads(json.dumps(description))
-    return sorted(key for key in {*old, *present} if old.get(key) != present.get(key))
+        found = json.loads(journal.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return what differs, with both values where they are short."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, now = old.get(key), new.get(key)
+        name = f"{prefix}{key}"
+        if before == now:
+            continue
+        if isinstance(before, dict) and isinstance(now, dict):
+            if "path" not in before or "path" not in now:
+                found += _differences(before, now, f"{name}.")
+                continue
+            before, now = before["path"], now["path"]
+            if before == now:
+                found.append(f"{name} (the file was changed)")
+                continue
+        short = all(len(str(value)) <= _SHORT and not isinstance(value, dict) for value in (before, now))
+        found.append(f"{name} ({_plain(before)} then, {_plain(now)} now)" if short else name)
+    return found
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_plain, value))
+    return "none" if value is None else str(value)
