@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from geoasanet.tools.convert import convert
     from geoasanet.tools.demo import demo
     from geoasanet.tools.evaluate import evaluate
+    from geoasanet.tools.export import export
     from geoasanet.tools.info import info
     from geoasanet.tools.models import describe_model, list_models
     from geoasanet.tools.predict import predict
@@ -43,6 +44,7 @@ _HOMES = {
     "demo": "geoasanet.tools.demo",
     "describe_model": "geoasanet.tools.models",
     "evaluate": "geoasanet.tools.evaluate",
+    "export": "geoasanet.tools.export",
     "info": "geoasanet.tools.info",
     "list_models": "geoasanet.tools.models",
     "load_checkpoint": "geoasanet.models.checkpoint",
@@ -67,6 +69,7 @@ __all__ = [
     "demo",
     "describe_model",
     "evaluate",
+    "export",
     "info",
     "list_models",
     "load_checkpoint",

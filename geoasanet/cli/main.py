@@ -13,7 +13,7 @@ import click
 from geoasanet import __version__
 from geoasanet.errors import GeoASANetError
 
-COMMANDS = ("tile", "train", "predict", "vectorize", "eval", "info", "convert", "models", "benchmark", "demo")
+COMMANDS = ("tile", "train", "predict", "vectorize", "eval", "info", "convert", "export", "models", "benchmark", "demo")
 """Commands in the order of the help page; each is a module of this package with a ``command``."""
 
 

@@ -1,14 +1,15 @@
 """Checkpoints: weights plus all it takes to use them, in one ``.safetensors`` file.
 
 Loading never executes code from the file: it holds tensors and one JSON text. Sizes are compared on a network without
-memory before anything is allocated.
+memory before anything is allocated. What ``geoasanet export`` wrote loads the same way, see
+:mod:`geoasanet.models.onnxfile` and :mod:`geoasanet.models.pt2file`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,8 @@ from geoasanet.models.header import (
     read_checkpoint_header,
 )
 from geoasanet.models.network import Architecture, Network
+from geoasanet.models.onnxfile import OnnxNetwork, read_onnx
+from geoasanet.models.pt2file import read_pt2
 from geoasanet.models.registry import create_model
 
 __all__ = ["Checkpoint", "CheckpointHeader", "load_checkpoint", "read_checkpoint_header", "save_checkpoint"]
@@ -45,7 +48,7 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
 class Checkpoint:
     """A network with all it takes to use it."""
 
-    model: Network
+    model: Network | OnnxNetwork
     """The network, float32, in evaluation mode."""
     classes: ClassSchema
     """Classes of its output channels."""
@@ -69,7 +72,7 @@ class Checkpoint:
     """The file."""
 
     @property
-    def calibrated(self) -> Network:
+    def calibrated(self) -> Network | OnnxNetwork:
         """The network with its logits divided by the temperature; :attr:`model` itself where that is 1."""
         return self.model if self.temperature == 1 else calibrated(self.model, self.temperature)
 
@@ -141,17 +144,31 @@ def save_checkpoint(
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
     """Return the checkpoint at ``path`` with its network on ``device``, in evaluation mode.
 
+    Of a ``.pt2`` file only weights and description are read, never its program; an ``.onnx`` file's network runs on
+    the CPU whatever ``device`` is.
+
     Raises:
         CheckpointError: If the file is missing, damaged, not written by geoasanet, of an unknown format, describes a
-            network that cannot be built, or its tensors do not fit that network or are not finite.
+            network that cannot be built, or its tensors do not fit that network or are not finite; if it is an ONNX
+            file and onnxruntime is not installed.
     """
     path = Path(path)
-    header = read_checkpoint_header(path)
+    if path.suffix == ".onnx":
+        return _checkpoint(*read_onnx(path))
+    if path.suffix == ".pt2":
+        header, tensors = read_pt2(path)
+    else:
+        header = read_checkpoint_header(path)
+        tensors = _stored_tensors(path, header.shapes)
     model = _empty_model(header)
-    tensors = _read_tensors(header, {name: tensor.dtype for name, tensor in model.state_dict().items()})
-    model.load_state_dict(tensors, assign=True)
+    dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    model.load_state_dict({name: _fitting(path, name, tensor, dtypes[name]) for name, tensor in tensors}, assign=True)
+    return _checkpoint(model.to(device).eval(), header, _sha256(path))
+
+
+def _checkpoint(model: Network | OnnxNetwork, header: CheckpointHeader, sha256: str) -> Checkpoint:
     return Checkpoint(
-        model=model.to(device).eval(),
+        model=model,
         classes=header.classes,
         bands=header.bands,
         window_size=header.window_size,
@@ -160,8 +177,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         training=header.training,
         temperature=header.temperature,
         version=header.version,
-        sha256=_sha256(path),
-        path=path,
+        sha256=sha256,
+        path=header.path,
     )
 
 
@@ -216,27 +233,28 @@ def _empty_model(header: CheckpointHeader) -> Network:
     return model
 
 
-def _read_tensors(header: CheckpointHeader, dtypes: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
+def _stored_tensors(path: Path, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
     try:
-        with safe_open(header.path, framework="pt") as file:
-            for name in header.shapes:
-                tensor: Tensor = file.get_tensor(name)
-                if not _is_finite(tensor):
-                    raise CheckpointError(
-                        f"Tensor {name} in checkpoint {header.path} holds NaN or infinity.",
-                        "Its training diverged or the file is damaged; use another.",
-                    )
-                if tensor.is_floating_point() != dtypes[name].is_floating_point:
-                    raise CheckpointError(
-                        f"Tensor {name} in checkpoint {header.path} is {tensor.dtype}, {dtypes[name]} is needed.",
-                        "Fetch or make it again.",
-                    )
-                # A copy of its own: the file may be replaced while the network is in use.
-                tensors[name] = tensor.to(dtypes[name], copy=True)
+        with safe_open(path, framework="pt") as file:
+            for name in names:
+                yield name, file.get_tensor(name)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"Checkpoint {header.path} is damaged ({error}).", "Fetch or make it again.") from error
-    return tensors
+        raise CheckpointError(f"Checkpoint {path} is damaged ({error}).", "Fetch or make it again.") from error
+
+
+def _fitting(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a stored tensor as the network takes it."""
+    if not _is_finite(tensor):
+        raise CheckpointError(
+            f"Tensor {name} in checkpoint {path} holds NaN or infinity.",
+            "Its training diverged or the file is damaged; use another.",
+        )
+    if tensor.is_floating_point() != dtype.is_floating_point:
+        raise CheckpointError(
+            f"Tensor {name} in checkpoint {path} is {tensor.dtype}, {dtype} is needed.", "Fetch or make it again."
+        )
+    # A copy of its own: the file may be replaced while the network is in use.
+    return tensor.to(dtype, copy=True)
 
 
 def _is_finite(tensor: Tensor) -> bool:

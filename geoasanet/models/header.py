@@ -57,6 +57,8 @@ class CheckpointHeader:
     """Summary of its training: data, iterations, scores; may be empty."""
     temperature: float
     """What logits are divided by before the softmax, so that probabilities mean what they say; 1 if never fitted."""
+    export: Mapping[str, Any]
+    """How an exported file is called, see :class:`geoasanet.models.exportable.Export`; empty for a checkpoint."""
     version: str
     """Version of geoasanet that wrote the file."""
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
@@ -69,7 +71,7 @@ class CheckpointHeader:
     @property
     def parameters(self) -> int:
         """Number of stored values, batch-norm statistics included."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
+        return int(self.export.get("parameters", 0)) or sum(math.prod(shape) for shape in self.shapes.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable description, without the list of tensors."""
@@ -82,6 +84,7 @@ class CheckpointHeader:
             "window_size": self.window_size,
             "training": dict(self.training),
             "temperature": self.temperature,
+            **({"export": dict(self.export)} if self.export else {}),
             "version": self.version,
             "parameters": self.parameters,
             "dtypes": list(self.dtypes),
@@ -133,9 +136,7 @@ def parse_description(
         ) from error
 
 
-def _parse(
-    path: Path, data: Any, shapes: Mapping[str, tuple[int, ...]], dtypes: tuple[str, ...]
-) -> CheckpointHeader:
+def _parse(path: Path, data: Any, shapes: Mapping[str, tuple[int, ...]], dtypes: tuple[str, ...]) -> CheckpointHeader:
     if not isinstance(data, dict):
         raise CheckpointError("its description is no JSON object.")
     if data.get("format") != FORMAT:
@@ -146,9 +147,9 @@ def _parse(
     window_size = data["window_size"]
     if isinstance(window_size, bool) or not isinstance(window_size, int) or not 32 <= window_size <= 2**16:
         raise CheckpointError(f"its window size is {window_size!r}, 32 to 65536 is needed.")
-    arguments, training = data["arguments"], data.get("training", {})
-    if not isinstance(arguments, dict) or not isinstance(training, dict):
-        raise CheckpointError("its arguments and training summary must be JSON objects.")
+    arguments, training, export = data["arguments"], data.get("training", {}), data.get("export", {})
+    if not isinstance(arguments, dict) or not isinstance(training, dict) or not isinstance(export, dict):
+        raise CheckpointError("its arguments, training summary and export must be JSON objects.")
     classes, bands = ClassSchema.from_dict(data["classes"]), InputBands.from_dict(data["bands"])
     check_fit(arguments, classes, bands)
     return CheckpointHeader(
@@ -160,6 +161,7 @@ def _parse(
         window_size=window_size,
         training=training,
         temperature=check_temperature(data.get("temperature", 1.0)),
+        export=export,
         version=str(data.get("version", "")),
         shapes=shapes,
         dtypes=dtypes,

@@ -19,7 +19,7 @@ class InfoResult:
 
     path: str
     kind: str
-    """"raster", "map", "checkpoint", "vector" or "dataset"."""
+    """"raster", "map", "checkpoint", "exported network", "vector" or "dataset"."""
     facts: dict[str, Any]
     """JSON-serialisable description."""
     problems: tuple[str, ...]
@@ -45,7 +45,8 @@ def info(path: str | os.PathLike[str]) -> InfoResult:
     """Return what ``path`` is, and whether it is fit for use.
 
     Args:
-        path: A raster, map, checkpoint, vector file, dataset folder or run folder.
+        path: A raster, map, checkpoint, exported network (``.onnx``, ``.pt2``), vector file, dataset folder or run
+            folder.
 
     Raises:
         GeoASANetError: If it does not exist or is none of these.
@@ -54,6 +55,8 @@ def info(path: str | os.PathLike[str]) -> InfoResult:
     packaged = packaged_checkpoints()
     if name in packaged or name.endswith((".safetensors", ".pth", ".pt")):
         return _checkpoint(packaged.get(name, Path(name)))
+    if name.endswith((".onnx", ".pt2")):
+        return _exported(Path(name))
     if Path(name).is_dir():
         return _folder(Path(name))
     if Path(name).suffix.lower() in _VECTORS:
@@ -81,6 +84,20 @@ def _checkpoint(path: Path) -> InfoResult:
     except GeoASANetError as error:
         problems.append(str(error))
     return InfoResult(str(path), "checkpoint", header.to_dict(), tuple(problems))
+
+
+def _exported(path: Path) -> InfoResult:
+    from geoasanet.models.checkpoint import load_checkpoint
+    from geoasanet.models.onnxfile import read_onnx
+    from geoasanet.models.pt2file import read_pt2_header
+
+    header = read_onnx(path)[1] if path.suffix == ".onnx" else read_pt2_header(path)
+    problems: list[str] = []
+    try:
+        load_checkpoint(path)
+    except GeoASANetError as error:
+        problems.append(str(error))
+    return InfoResult(str(path), "exported network", header.to_dict(), tuple(problems))
 
 
 def _folder(path: Path) -> InfoResult:

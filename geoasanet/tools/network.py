@@ -15,6 +15,7 @@ from geoasanet.bands import InputBands
 from geoasanet.classes import ClassSchema
 from geoasanet.errors import BandError, CheckpointError, ConfigError
 from geoasanet.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint_header
+from geoasanet.models.network import Network
 from geoasanet.raster.scaling import SarScale, Scaling, choose_scaling, range_warnings
 from geoasanet.raster.scene import Scene
 from geoasanet.tools.checkpoints import find_checkpoint, packaged_checkpoints
@@ -40,6 +41,11 @@ class MapNetwork:
     """The file it came from."""
     sar_count: int | None
     """SAR bands it takes; None if any."""
+
+    @property
+    def compiles(self) -> bool:
+        """Whether it may be compiled unasked: one of ours, neither passed in nor run by onnxruntime."""
+        return self.checkpoint is not None and isinstance(self.model, Network)
 
 
 def load_network(

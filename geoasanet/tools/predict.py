@@ -183,7 +183,7 @@ def predict(
         layout = MapLayout.of(job, scene.grid, job.open_area(scene.grid))
 
     windows = len(layout.plan) * (8 if tta else 1)
-    arithmetic = choose_arithmetic(precision, compile, torch_device, windows if network.checkpoint else 0)
+    arithmetic = choose_arithmetic(precision, compile, torch_device, windows if network.compiles else 0)
     notes += [arithmetic.note] if arithmetic.note else []
     folder = partial_folder(out)
     description = _describe(job, network, arithmetic, torch_device.type, batch_size, tta)
