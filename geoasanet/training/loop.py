@@ -22,6 +22,7 @@ from geoasanet.errors import CheckpointError, ConfigError
 from geoasanet.metrics import Metrics
 from geoasanet.models.checkpoint import read_checkpoint_header, save_checkpoint
 from geoasanet.training.augment import Augmentation
+from geoasanet.training.calibration import Fit
 from geoasanet.training.learner import Learner
 from geoasanet.training.log import RunLog
 from geoasanet.training.processes import Processes
@@ -170,7 +171,7 @@ def _evaluate(run: Run, log: RunLog | None) -> None:
     micro = max(1, config.batch_size // processes.world // config.accumulate)
     positions = whole_positions(len(run.survey.val.names), micro, processes.rank, processes.world)
     batches = load(tiles, positions, workers=run.workers, pin_memory=processes.device.type == "cuda")
-    metrics, loss = validate(run.learner, batches)
+    metrics, loss, calibration = validate(run.learner, batches)
     better = run.best is None or metrics.mean_iou > run.best.metrics.mean_iou
     if better:
         run.best = Best(run.iteration, metrics)
@@ -178,13 +179,13 @@ def _evaluate(run: Run, log: RunLog | None) -> None:
         return
     for name, wanted in ((BEST, better), (LAST, True)):
         if wanted:
-            _save_weights(run, run.folder / name, metrics)
+            _save_weights(run, run.folder / name, metrics, calibration)
     validation = Validation(run.iteration, metrics, loss, better, time.monotonic() - began)
     log.validated(validation)
     run.watch.validated(validation)
 
 
-def _save_weights(run: Run, path: Path, metrics: Metrics) -> None:
+def _save_weights(run: Run, path: Path, metrics: Metrics, calibration: Fit) -> None:
     scores = metrics.to_dict(run.survey.classes.names)
     summary = {
         **run.summary,
@@ -193,6 +194,7 @@ def _save_weights(run: Run, path: Path, metrics: Metrics) -> None:
         "val_miou": scores["miou"],
         "val_overall_accuracy": scores["overall_accuracy"],
         "val_iou": {name: values["iou"] for name, values in scores["classes"].items()},
+        "calibration": {"split": "val", **calibration.to_dict()},
         "config": run.config.to_dict(),
     }
     save_checkpoint(
@@ -202,6 +204,7 @@ def _save_weights(run: Run, path: Path, metrics: Metrics) -> None:
         bands=run.survey.bands,
         window_size=run.config.crop_size,
         training=summary,
+        temperature=calibration.temperature,
     )
 
 
