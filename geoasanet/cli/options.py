@@ -3,6 +3,8 @@
 ``overwrite``    tile, train, predict, vectorize, eval, convert, demo
 ``json_output``  every command that reports
 ``dry_run``      tile, predict, vectorize
+``resume``       tile, predict
+``on_error``     tile, predict
 ``common``       every command: ``-v``, ``-q``, ``--debug``, ``--no-progress``
 """
 
@@ -54,6 +56,14 @@ class AutoInteger(click.ParamType):  # type: ignore[type-arg]  # generic only in
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 json_output = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+resume = click.option("--resume/--no-resume", default=True, show_default=True, help="Go on with an unfinished run.")
+on_error = click.option(
+    "--on-error",
+    type=click.Choice(["fail", "nodata"]),
+    default="fail",
+    show_default=True,
+    help="A block of a raster that cannot be read: fail, or go on with its pixels as without data.",
+)
 dry_run = click.option(
     "--dry-run", is_flag=True, help="Check everything, say what would be done and how long it takes; write nothing."
 )

@@ -70,8 +70,11 @@ class Shares(click.ParamType):  # type: ignore[type-arg]  # generic only in newe
     show_default=True,
     help="What the SAR values are; linear power is written in decibel, none takes them as they come.",
 )
+@options.on_error
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads.  [default: all cores]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws another split.")
+@options.resume
+@options.dry_run
 @options.overwrite
 @options.json_output
 @with_console
@@ -85,11 +88,16 @@ def command(console: Console, *, rgb: str | None, sar: str | None, **arguments: 
     \b
     geoasanet tile scene_rgb.tif scene_sar.tif --labels labels.gpkg
     geoasanet tile --scenes list.csv --classes schema.yaml --size 512
+    geoasanet tile --scenes list.csv --dry-run
     geoasanet tile --layout whu-opt-sar WHU-OPT-SAR -o whu --size 512
     """
     from geoasanet.tools.tile import tile
 
     result = tile(rgb, sar, progress=console.progress, **arguments)
+    if arguments["dry_run"]:
+        console.warn(result.warnings)
+        console.report(result.to_dict(), result.lines())
+        return
     for note in result.notes:
         console.note(note)
     console.warn(result.warnings)

@@ -53,10 +53,14 @@ class ReadFaults:
         """Note a block."""
         self._keep(Fault(path, block.row, block.col, block.height, block.width, role, reason))
 
+    def add_all(self, faults: Iterable[Fault]) -> None:
+        """Note blocks that another collection found."""
+        for fault in faults:
+            self._keep(fault)
+
     def add_dicts(self, faults: Iterable[Mapping[str, Any]]) -> None:
         """Note what :meth:`to_dicts` gave in an earlier run, or in another process."""
-        for fault in faults:
-            self._keep(Fault(**fault))
+        self.add_all(Fault(**fault) for fault in faults)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return all blocks in JSON-serialisable form, in a fixed order."""

@@ -12,6 +12,7 @@ from rasterio.enums import ColorInterp
 
 from geoasanet.classes import NODATA, ClassSchema
 from geoasanet.errors import LabelError
+from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.labelvalues import unknown_value, value_table
 from geoasanet.raster.polygons.legend import own_schema
@@ -46,13 +47,14 @@ class RasterLabels:
         path: The raster.
         grid: The scene's reference grid.
         classes: What values may occur; any from 0 to 254 if None.
+        faults: Takes the blocks that cannot be read, where there are then no labels; None makes them an error.
 
     Raises:
         SceneError: If it cannot be opened or has no georeference.
         LabelError: If it does not have exactly one band.
     """
 
-    def __init__(self, path: str, grid: Grid, classes: ClassSchema | None) -> None:
+    def __init__(self, path: str, grid: Grid, classes: ClassSchema | None, faults: ReadFaults | None = None) -> None:
         self.path = path
         with open_dataset(path, "Label") as dataset:
             data = [i + 1 for i, c in enumerate(dataset.colorinterp) if c != ColorInterp.alpha]
@@ -61,7 +63,7 @@ class RasterLabels:
                 f"Label raster {path} has {len(data)} bands, one of class ids is needed.",
                 "A colour-coded picture must be turned into class ids first.",
             )
-        self._source = RasterSource(path, data, "Label")
+        self._source = RasterSource(path, data, "Label", faults)
         self._layer: AlignedLayer | NearestLayer
         offset = self._source.grid.offset_on(grid)
         if offset is not None:
@@ -160,7 +162,12 @@ class NearestLayer:
 
 
 def open_labels(
-    path: str | os.PathLike[str], grid: Grid, *, classes: ClassSchema | None = None, field: str | None = None
+    path: str | os.PathLike[str],
+    grid: Grid,
+    *,
+    classes: ClassSchema | None = None,
+    field: str | None = None,
+    faults: ReadFaults | None = None,
 ) -> Labels:
     """Return the labels in a raster or vector file, on ``grid``.
 
@@ -169,6 +176,8 @@ def open_labels(
         grid: The scene's reference grid.
         classes: The classes; if None, any ids, with the names that the file gives.
         field: Attribute of polygons that holds class ids or names; by its name if None.
+        faults: Takes the blocks of a raster that cannot be read, where there are then no labels; None makes them an
+            error.
 
     Raises:
         LabelError: If the labels are no class ids or names, or do not reach the grid.
@@ -184,7 +193,7 @@ def open_labels(
     elif field is not None:
         raise LabelError(f"--class-field {field} was given, but the labels {name} are a raster.", "Leave it out.")
     else:
-        labels = RasterLabels(name, grid, classes)
+        labels = RasterLabels(name, grid, classes, faults)
     if not labels.overlaps():
         labels.close()
         raise LabelError(

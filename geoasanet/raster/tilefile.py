@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as Xml
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
 
 from geoasanet.classes import NODATA, Color
 from geoasanet.errors import ManifestError, OutputError
@@ -78,7 +80,30 @@ def as_gray(sar: NDArray[Any], path: Path) -> NDArray[Any]:
     return sar
 
 
-def write_image(path: Path, pixels: NDArray[Any], valid: BoolArray, grid: Grid | None) -> None:
+Save = Callable[[Path, bytes], None]
+"""Takes a finished file's path and content; called by several threads."""
+
+
+def save_bytes(path: Path, data: bytes) -> None:
+    """Write a file that appears under its name only when whole.
+
+    Raises:
+        OutputError: If the disk is full or not writable.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Free space on that disk; the same command goes on where it stopped.",
+        ) from error
+
+
+def write_image(path: Path, pixels: NDArray[Any], valid: BoolArray, grid: Grid | None, save: Save = save_bytes) -> None:
     """Write the bands of one sensor.
 
     Pixels that are not valid get the mean of the valid ones, so that programs that know no masks see something
@@ -90,6 +115,7 @@ def write_image(path: Path, pixels: NDArray[Any], valid: BoolArray, grid: Grid |
         pixels: Shape (bands, height, width); changed in place where not valid.
         valid: Shape (height, width); at least one pixel is True.
         grid: Where the pixels are on the ground.
+        save: Takes the file, and the sidecar of a PNG that has a place.
 
     Raises:
         OutputError: If it cannot be written.
@@ -104,13 +130,15 @@ def write_image(path: Path, pixels: NDArray[Any], valid: BoolArray, grid: Grid |
         opaque = np.where(valid, np.iinfo(pixels.dtype).max, 0).astype(pixels.dtype)
         pixels = np.concatenate([pixels, opaque[None]])
     options = {} if png else {"interleave": "pixel"}
-    with _created(path, pixels, grid, options) as dataset:
+    with _created(path, pixels, grid, options, save) as dataset:
         dataset.write(pixels)
         if not png and not whole:
             dataset.write_mask(valid)
 
 
-def write_label(path: Path, label: NDArray[np.uint8], grid: Grid | None, palette: Mapping[int, Color]) -> None:
+def write_label(
+    path: Path, label: NDArray[np.uint8], grid: Grid | None, palette: Mapping[int, Color], save: Save = save_bytes
+) -> None:
     """Write class ids; a GeoTIFF also gets the colours and 255 as nodata, a PNG stays plain grey values.
 
     Raises:
@@ -118,7 +146,7 @@ def write_label(path: Path, label: NDArray[np.uint8], grid: Grid | None, palette
     """
     png = path.suffix == ".png"
     options = {} if png else {"compress": "deflate", "zlevel": 1, "nodata": NODATA}
-    with _created(path, label[None], grid, options) as dataset:
+    with _created(path, label[None], grid, options, save) as dataset:
         dataset.write(label, 1)
         if not png and palette:
             dataset.write_colormap(1, {i: (*color, 255) for i, color in palette.items()})
@@ -129,26 +157,40 @@ WRITE_OPTIONS = {"GDAL_TIFF_INTERNAL_MASK": True}
 
 
 @contextlib.contextmanager
-def _created(path: Path, pixels: NDArray[Any], grid: Grid | None, options: dict[str, Any]) -> Iterator[Any]:
-    place = {} if grid is None else {"crs": grid.crs, "transform": grid.transform}
-    if path.suffix != ".png":
+def _created(path: Path, pixels: NDArray[Any], grid: Grid | None, options: dict[str, Any], save: Save) -> Iterator[Any]:
+    """Give a new raster in memory, which is saved at the end: GDAL itself may pass over a write that fails."""
+    png = path.suffix == ".png"
+    place = {} if grid is None or png else {"crs": grid.crs, "transform": grid.transform}
+    if not png:
         options = {**options, "blockysize": pixels.shape[1]}  # one strip: the whole tile is always read
     try:
-        with (
-            quiet_georeference() if grid is None else contextlib.nullcontext(),
-            rasterio.open(
-                path,
-                "w",
-                driver="PNG" if path.suffix == ".png" else "GTiff",
-                count=pixels.shape[0],
-                height=pixels.shape[1],
-                width=pixels.shape[2],
-                dtype=pixels.dtype,
-                **place,
-                **options,
-            ) as dataset,
-        ):
-            yield dataset
-    except (RasterioError, OSError) as error:
+        with MemoryFile() as memory:
+            with (
+                contextlib.nullcontext() if place else quiet_georeference(),
+                memory.open(
+                    driver="PNG" if png else "GTiff",
+                    count=pixels.shape[0],
+                    height=pixels.shape[1],
+                    width=pixels.shape[2],
+                    dtype=pixels.dtype,
+                    **place,
+                    **options,
+                ) as dataset,
+            ):
+                yield dataset
+            data = memory.read()
+    except RasterioError as error:
         reason = str(error.__cause__ or error).strip().rstrip(".")
-        raise OutputError(f"Tile {path} cannot be written: {reason}.", "Is there room on the disk?") from error
+        raise OutputError(f"{path} cannot be made: {reason}.", "Is there enough memory?") from error
+    save(path, data)
+    if png and grid is not None:
+        save(path.with_name(f"{path.name}.aux.xml"), _sidecar(grid))
+
+
+def _sidecar(grid: Grid) -> bytes:
+    """Return GDAL's sidecar file that says where an image is."""
+    root = Xml.Element("PAMDataset")
+    Xml.SubElement(root, "SRS").text = grid.crs.to_wkt()  # without axis mapping: x before y
+    Xml.SubElement(root, "GeoTransform").text = ", ".join(repr(float(v)) for v in grid.transform.to_gdal())
+    Xml.indent(root)
+    return bytes(Xml.tostring(root)) + b"\n"

@@ -12,6 +12,7 @@ from rasterio.enums import ColorInterp
 from geoasanet.bands import Scale
 from geoasanet.classes import ClassSchema
 from geoasanet.errors import BandError, ConfigError
+from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.scaling import SAR_SCALES, SarScale, Scaling, detect_scale
 from geoasanet.raster.scene import Scene
@@ -59,6 +60,7 @@ class ScenePlan:
         rgb_bands: Sequence[int] | None,
         sar_bands: Sequence[int] | None,
         sar_scale: SarScale,
+        faults: ReadFaults | None = None,
     ) -> ScenePlan:
         """Look into a scene's files.
 
@@ -72,7 +74,7 @@ class ScenePlan:
         if rgb_bands is not None and len(rgb_bands) != 3:
             raise BandError(f"{len(rgb_bands)} optical bands were chosen, 3 are needed.", "For instance 1,2,3.")
         chosen = tuple(sar_bands) if sar_bands else _data_bands(files.sar)
-        with Scene.open(files.rgb, files.sar, rgb_bands=rgb_bands, sar_bands=chosen) as scene:
+        with Scene.open(files.rgb, files.sar, rgb_bands=rgb_bands, sar_bands=chosen, faults=faults) as scene:
             rgb, sar = scene.rgb.source, scene.sar.source
             if sar_scale == "none":
                 scale: Scale = "raw"
@@ -91,9 +93,11 @@ class ScenePlan:
                 row_bytes=sum(s.block_row_bytes // max(1, s.block_shape[0]) for s in (rgb, sar)),
             )
 
-    def open(self) -> Scene:
-        """Open both rasters."""
-        return Scene.open(self.files.rgb, self.files.sar, rgb_bands=self.rgb_bands, sar_bands=self.sar_bands)
+    def open(self, faults: ReadFaults | None = None) -> Scene:
+        """Open both rasters; see :meth:`geoasanet.raster.scene.Scene.open`."""
+        return Scene.open(
+            self.files.rgb, self.files.sar, rgb_bands=self.rgb_bands, sar_bands=self.sar_bands, faults=faults
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,11 @@ class TileSpec:
     """None if the labels' own ids are taken."""
     class_field: str | None
     """Attribute of vector labels."""
+
+    def most_bytes(self, files: int) -> int:
+        """Return what the ``files`` files of a tile take on the disk at most."""
+        pixel = 3 * self.rgb_dtype.itemsize + self.sar_count * self.sar_dtype.itemsize + (2 if files > 2 else 1)
+        return self.size**2 * pixel + 8192 * files
 
     def scaling(self, plan: ScenePlan) -> Scaling:
         """Return how a scene's SAR values become those of the tiles."""

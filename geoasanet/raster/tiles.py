@@ -6,8 +6,10 @@ Every tile depends on its own pixels only, so the files are the same for any num
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,51 +20,23 @@ import rasterio
 from numpy.typing import NDArray
 
 from geoasanet.classes import NODATA, Color
+from geoasanet.raster.faults import ReadFaults, faults_for
 from geoasanet.raster.labels import Labels, RasterLabels, open_labels
 from geoasanet.raster.moments import Moments
+from geoasanet.raster.parallel import as_finished
 from geoasanet.raster.quiet import quiet_georeference
 from geoasanet.raster.scene import Scene
 from geoasanet.raster.source import READ_OPTIONS
 from geoasanet.raster.split import BlockLayout
-from geoasanet.raster.tilefile import WRITE_OPTIONS, write_image, write_label
+from geoasanet.raster.tilefile import WRITE_OPTIONS, Save, write_image, write_label
 from geoasanet.raster.tileplan import ScenePlan, TileSpec
+from geoasanet.raster.tilerecord import PieceTiles, TileRecord
 from geoasanet.sample import Sample
 from geoasanet.windows import Window
 
 READ_SIDE = 1024
 """Pixels on a side of the pieces that are read at once, about; whole tiles are read."""
 _LEAST_CACHE, _MOST_CACHE = 64 << 20, 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class TileRecord:
-    """A tile that was written."""
-
-    name: str
-    scene: int
-    """Position of its scene in the list."""
-    window: Window
-    """Its pixels on the scene's grid."""
-    block: tuple[int, int]
-    """Row and column of its block."""
-    valid: float
-    """Share of pixels with data of both sensors."""
-    class_pixels: Mapping[int, int]
-    """Labelled pixels by class id."""
-    rgb: Moments
-    sar: Moments
-
-
-@dataclass(frozen=True, slots=True)
-class SceneTiles:
-    """What became of a scene."""
-
-    records: tuple[TileRecord, ...]
-    """Tiles written, from the upper left, row by row."""
-    without_data: int
-    """Tiles left out for lack of valid pixels."""
-    without_label: int
-    """Tiles left out because no valid pixel is labelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,33 +47,31 @@ class _Piece:
     tiles: tuple[Window, ...]
 
 
-def cut_scene(
+@contextlib.contextmanager
+def open_cutter(
     plan: ScenePlan,
     number: int,
     layout: BlockLayout,
     spec: TileSpec,
-    folder: Path,
     palette: Mapping[int, Color],
     *,
     workers: int,
-    advance: Callable[[int], None],
-) -> SceneTiles:
-    """Write the tiles of a scene into ``rgb/``, ``sar/`` and ``label/`` of a folder.
+    on_error: str = "fail",
+) -> Iterator[SceneCutter]:
+    """Open a scene's files for as many threads as will read them.
 
     Args:
         plan: The scene.
         number: Its position in the list of scenes.
         layout: Where its tiles are.
         spec: What the tiles are like.
-        folder: The dataset's folder, with the three folders in it.
         palette: Colours for labels.
         workers: Threads.
-        advance: Told how many tiles are done.
+        on_error: "fail", or "nodata" to leave out blocks that cannot be read.
 
     Raises:
-        SceneError: If a block of a raster cannot be read.
-        LabelError: If a label is no class.
-        OutputError: If a tile cannot be written.
+        SceneError: If a raster cannot be opened.
+        LabelError: If the labels do not fit.
     """
     pieces = _pieces(layout, plan.striped)
     height = max(p.window.height for p in pieces)
@@ -111,22 +83,46 @@ def cut_scene(
         readers: queue.SimpleQueue[_Reader] = queue.SimpleQueue()
         shared: Labels | None = None
         for _ in range(min(workers, len(pieces))):
-            reader = _Reader.open(plan, spec, shared)
+            reader = _Reader.open(plan, spec, shared, faults_for(on_error))
             shared = None if isinstance(reader.labels, RasterLabels) else reader.labels
             stack.callback(reader.close)
             readers.put(reader)
-        cutter = _Cutter(plan, number, layout, spec, folder, palette, readers)
         pool = ThreadPoolExecutor(workers, thread_name_prefix="tile")
         stack.callback(pool.shutdown, cancel_futures=True)
-        found: list[TileRecord] = []
-        missing = [0, 0]
-        for records, empty, unlabelled in pool.map(cutter, pieces):
-            found += records
-            missing[0] += empty
-            missing[1] += unlabelled
-            advance(len(records) + empty + unlabelled)
-    found.sort(key=lambda record: (record.window.row, record.window.col))
-    return SceneTiles(tuple(found), *missing)
+        yield SceneCutter(_Cutter(plan, number, layout, spec, palette, readers), pieces, pool, workers)
+
+
+class SceneCutter:
+    """An open scene whose tiles can be written, several pieces at a time; see :func:`open_cutter`.
+
+    Args:
+        cutter: Cuts one piece.
+        pieces: All of them.
+        pool: The threads.
+        workers: How many they are.
+    """
+
+    def __init__(self, cutter: _Cutter, pieces: Sequence[_Piece], pool: ThreadPoolExecutor, workers: int) -> None:
+        self._cutter = cutter
+        self._pool = pool
+        self._ahead = 2 * workers
+        self.pieces = pieces
+
+    def cut(self, numbers: Iterable[int], folder: Path, save: Save) -> Generator[PieceTiles, None, None]:
+        """Write the tiles of some pieces and yield what became of each, in the order in which they are finished.
+
+        Args:
+            numbers: Positions in :attr:`pieces`.
+            folder: The dataset's folder, with ``rgb/``, ``sar/`` and, with labels, ``label/`` in it.
+            save: Takes the files.
+
+        Raises:
+            SceneError: If a block of a raster cannot be read.
+            LabelError: If a label is no class.
+            OutputError: If a tile cannot be written.
+        """
+        calls = (functools.partial(self._cutter, n, self.pieces[n], folder, save) for n in numbers)
+        return as_finished(self._pool, calls, self._ahead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,25 +131,37 @@ class _Reader:
 
     scene: Scene
     labels: Labels | None
+    faults: ReadFaults | None
 
     @classmethod
-    def open(cls, plan: ScenePlan, spec: TileSpec, shared: Labels | None) -> _Reader:
+    def open(cls, plan: ScenePlan, spec: TileSpec, shared: Labels | None, faults: ReadFaults | None) -> _Reader:
         """Open the files; polygons in memory are shared between threads."""
-        scene = plan.open()
+        scene = plan.open(faults)
         labels = shared
-        if labels is None and plan.files.labels is not None:
+        if labels is None:
             try:
-                labels = open_labels(plan.files.labels, scene.grid, classes=spec.classes, field=spec.class_field)
+                labels = open_plan_labels(plan, spec, faults)
             except BaseException:
                 scene.close()
                 raise
-        return cls(scene, labels)
+        return cls(scene, labels, faults)
 
     def close(self) -> None:
         """Close the files."""
         self.scene.close()
         if self.labels is not None:
             self.labels.close()
+
+
+def open_plan_labels(plan: ScenePlan, spec: TileSpec, faults: ReadFaults | None = None) -> Labels | None:
+    """Return the labels of a scene; None if it has none.
+
+    Raises:
+        LabelError: If they do not fit the scene or the classes.
+    """
+    if plan.files.labels is None:
+        return None
+    return open_labels(plan.files.labels, plan.grid, classes=spec.classes, field=spec.class_field, faults=faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +172,27 @@ class _Cutter:
     number: int
     layout: BlockLayout
     spec: TileSpec
-    folder: Path
     palette: Mapping[int, Color]
     readers: queue.SimpleQueue[_Reader]
 
-    def __call__(self, piece: _Piece) -> tuple[list[TileRecord], int, int]:
-        """Return the tiles written, and how many lack data or labels."""
+    def __call__(self, place: int, piece: _Piece, folder: Path, save: Save) -> PieceTiles:
+        """Return what became of a piece's tiles."""
+        files: dict[str, tuple[int, int]] = {}
+
+        def keep(path: Path, data: bytes) -> None:
+            save(path, data)
+            files[path.relative_to(folder).as_posix()] = len(data), zlib.crc32(data)
+
         reader = self.readers.get()
         try:
             with rasterio.Env(**WRITE_OPTIONS):
                 sample = reader.scene.read(piece.window)
                 label = None if reader.labels is None else reader.labels.read(piece.window)
-                sample = self._converted(sample)
-                return self._cut(piece, sample, label)
+                faults = tuple(reader.faults.take()) if reader.faults is not None else ()
+                records, empty, unlabelled = self._cut(piece, self._converted(sample), label, folder, keep)
         finally:
             self.readers.put(reader)
+        return PieceTiles(self.number, place, tuple(records), empty, unlabelled, files, faults)
 
     def _converted(self, sample: Sample) -> Sample:
         """Return the sample in the value scales and types of the tiles."""
@@ -191,7 +205,10 @@ class _Cutter:
             sar_valid,
         )
 
-    def _cut(self, piece: _Piece, sample: Sample, label: NDArray[np.uint8] | None) -> tuple[list[TileRecord], int, int]:
+    def _cut(
+        self, piece: _Piece, sample: Sample, label: NDArray[np.uint8] | None, folder: Path, save: Save
+    ) -> tuple[list[TileRecord], int, int]:
+        """Return the tiles written, and how many lack data or labels."""
         records, empty, unlabelled = [], 0, 0
         for tile in piece.tiles:
             row, col = tile.row - piece.window.row, tile.col - piece.window.col
@@ -218,9 +235,9 @@ class _Cutter:
             for sensor, pixels, usable in (("rgb", sample.rgb, rgb_valid), ("sar", sample.sar, sar_valid)):
                 bands = np.ascontiguousarray(pixels[:, part[0], part[1]])
                 moments.append(Moments.of(bands, usable))
-                write_image(self.folder / sensor / f"{name}{self.spec.suffix}", bands, usable, grid)
+                write_image(folder / sensor / f"{name}{self.spec.suffix}", bands, usable, grid, save)
             if ids is not None:
-                write_label(self.folder / "label" / f"{name}{self.spec.suffix}", ids, grid, self.palette)
+                write_label(folder / "label" / f"{name}{self.spec.suffix}", ids, grid, self.palette, save)
             records.append(TileRecord(name, self.number, tile, self.layout.block_of(tile), share, counts, *moments))
         return records, empty, unlabelled
 

@@ -21,6 +21,29 @@ def partial_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.partial")
 
 
+def find_journal(folder: Path, description: Mapping[str, Any], *, resume: bool) -> bool:
+    """Return whether a run would go on with work of an earlier one; changes nothing.
+
+    Args:
+        folder: From :func:`partial_folder`.
+        description: All that decides the result: inputs, options, checkpoint. JSON-serialisable.
+        resume: Go on with earlier work; if False there is none.
+
+    Raises:
+        ConfigError: If the folder belongs to a run with another description.
+    """
+    found = _earlier(folder / _NAME) if resume else None
+    if found is None:
+        return False
+    differing = _differences(found, json.loads(json.dumps(description)))
+    if not differing:
+        return True
+    raise ConfigError(
+        f"{folder} holds an unfinished run that differs in {', '.join(differing)}.",
+        "Repeat the command as it was to go on with it, or add --no-resume to start anew.",
+    )
+
+
 def open_journal(folder: Path, description: Mapping[str, Any], *, resume: bool) -> bool:
     """Make ``folder`` ready for a run; return whether it holds work of an earlier one.
 
@@ -33,19 +56,10 @@ def open_journal(folder: Path, description: Mapping[str, Any], *, resume: bool) 
         ConfigError: If the folder belongs to a run with another description.
         OutputError: If it cannot be written.
     """
+    if find_journal(folder, description, resume=resume):
+        return True
     text = json.dumps(description, indent=1, sort_keys=True)
     journal = folder / _NAME
-    if folder.exists() and not resume:
-        shutil.rmtree(folder)
-    found = _earlier(journal)
-    if found is not None:
-        differing = _differences(found, json.loads(text))
-        if not differing:
-            return True
-        raise ConfigError(
-            f"{folder} holds an unfinished run that differs in {', '.join(differing)}.",
-            "Repeat the command as it was to go on with it, or add --no-resume to start anew.",
-        )
     try:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder)

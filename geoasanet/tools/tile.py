@@ -2,70 +2,68 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict, Unpack, overload
 
-from geoasanet.classes import NODATA, ClassSchema
-from geoasanet.errors import ConfigError, GeoASANetError, ManifestError
+from geoasanet.classes import ClassSchema
+from geoasanet.errors import ConfigError
 from geoasanet.progress import Progress, silent
+from geoasanet.raster.faults import OnError, faults_for
 from geoasanet.raster.scaling import SarScale
-from geoasanet.raster.schemas import schema_of_values
-from geoasanet.raster.split import BlockLayout
-from geoasanet.raster.tileplan import SceneFiles, ScenePlan, TileSpec, common_spec
-from geoasanet.raster.tiles import TileRecord, cut_scene
+from geoasanet.raster.tileplan import ScenePlan, common_spec
 from geoasanet.tools.archives import find_archive, list_archive
-from geoasanet.tools.journal import partial_folder
-from geoasanet.tools.tilearchive import tile_archive
-from geoasanet.tools.tilefolder import check_folder, check_split, publish
+from geoasanet.tools.dryrun import DryRun
+from geoasanet.tools.tilearchive import ArchiveJob, tile_archive
+from geoasanet.tools.tiledry import dry_run_archive, dry_run_tiles, require_room
+from geoasanet.tools.tilefolder import Unfinished, check_folder, check_split
 from geoasanet.tools.tileinputs import find_classes, layouts_of, prefixes, scene_files
-from geoasanet.tools.tileset import Tileset, finish
+from geoasanet.tools.tilejob import TileJob, cut_all, finish_all, named
+from geoasanet.tools.tileresult import TileResult
 
 PathLike = str | os.PathLike[str]
 
 
-@dataclass(frozen=True, slots=True)
-class TileResult:
-    """What :func:`tile` made."""
+class TileOptions(TypedDict, total=False):
+    """Keywords of :func:`tile` that do not decide what it returns."""
 
-    path: Path
-    """The dataset folder."""
-    tiles: dict[str, int]
-    """Tiles of each split."""
-    left_out: dict[str, int]
-    """Windows that became no tile, by reason."""
-    classes: ClassSchema | None
-    """None without labels."""
-    class_pixels: dict[str, dict[str, int]]
-    """Labelled pixels of each class, by split."""
-    class_weights: tuple[float, ...] | None
-    """Loss weight of each class, from the train split."""
-    seconds: float
-    notes: tuple[str, ...] = field(default=())
-    """What was found or chosen."""
-    warnings: tuple[str, ...] = field(default=())
-    """What the user should know."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-serialisable description."""
-        return {
-            "path": str(self.path),
-            "tiles": self.tiles,
-            "left_out": self.left_out,
-            "classes": None if self.classes is None else self.classes.to_dict()["classes"],
-            "class_pixels": self.class_pixels,
-            "class_weights": None if self.class_weights is None else list(self.class_weights),
-            "seconds": round(self.seconds, 3),
-            "notes": list(self.notes),
-            "warnings": list(self.warnings),
-        }
+    labels: PathLike | None
+    out: PathLike
+    size: int
+    overlap: int
+    format: Literal["tif", "png"]
+    split: Sequence[float]
+    block: int
+    min_valid: float
+    class_field: str | None
+    classes: PathLike | ClassSchema | Sequence[str] | None
+    scenes: PathLike | None
+    layout: str | None
+    rgb_bands: Sequence[int] | None
+    sar_bands: Sequence[int] | None
+    sar_scale: SarScale
+    on_error: OnError
+    workers: int | None
+    seed: int
+    resume: bool
+    overwrite: bool
+    progress: Progress
 
 
+@overload
+def tile(
+    rgb: PathLike | None = None,
+    sar: PathLike | None = None,
+    *,
+    dry_run: Literal[False] = False,
+    **options: Unpack[TileOptions],
+) -> TileResult: ...
+@overload
+def tile(
+    rgb: PathLike | None = None, sar: PathLike | None = None, *, dry_run: Literal[True], **options: Unpack[TileOptions]
+) -> DryRun: ...
 def tile(
     rgb: PathLike | None = None,
     sar: PathLike | None = None,
@@ -85,16 +83,22 @@ def tile(
     rgb_bands: Sequence[int] | None = None,
     sar_bands: Sequence[int] | None = None,
     sar_scale: SarScale = "auto",
+    on_error: OnError = "fail",
     workers: int | None = None,
     seed: int = 0,
+    resume: bool = True,
+    dry_run: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
-) -> TileResult:
+) -> TileResult | DryRun:
     """Cut scenes and their labels into tiles for training, split by blocks of ground.
 
     Tiles lie on the RGB raster's grid, in blocks of ``block`` x ``block``; whole blocks go to train, val or test, and
     no pixel is in two splits. Every class is present in train. Band statistics and class weights are those of the
     train split. The result is the same for any number of workers. SAR in linear power is written as decibel.
+
+    The dataset appears when it is whole. A run that was interrupted, in whatever way, leaves its tiles in a hidden
+    folder beside it, and the same call goes on with the others; the result is the same to the byte.
 
     Args:
         rgb: Optical raster: path, URL or GDAL virtual path.
@@ -118,10 +122,17 @@ def tile(
         rgb_bands: Numbers (from 1) of the red, green and blue bands.
         sar_bands: Numbers of the SAR bands; all if None.
         sar_scale: What the SAR values are: "auto", "linear", "db", or "none" to take them as they come.
+        on_error: What a block of a raster is that cannot be read: "fail" the end of the run, "nodata" pixels without
+            data, which a warning tells.
         workers: Threads; all cores if None.
         seed: Decides among equally good splits.
+        resume: Go on with an unfinished run of the same description.
+        dry_run: Write nothing; check all inputs and return what would be done, with the time it would take.
         overwrite: Replace an existing dataset folder.
         progress: Told how far the work is.
+
+    Returns:
+        Paths, counts, weights, notes and warnings; or the description of the dry run.
 
     Raises:
         GeoASANetError: If an input, an option or the output is at fault; see its subclasses.
@@ -129,81 +140,86 @@ def tile(
     started = time.monotonic()
     shares = check_split(split)
     _check_options(min_valid, format, workers)
+    faults = faults_for(on_error)
     target = Path(out)
+    unfinished = Unfinished.of(target)
+    if not dry_run:
+        unfinished.restore()
+    threads = workers or _cores()
     if layout is not None:
         if rgb is None or any(v is not None for v in (sar, labels, scenes, classes, class_field)):
             raise ConfigError(
                 "--layout takes one folder and no other files.", "geoasanet tile --layout NAME DIR -o OUT"
             )
-        return _tile_archive(layout, Path(rgb), target, size, seed, workers or _cores(), overwrite, progress)
+        check_folder(target, overwrite=overwrite, inputs=[str(Path(rgb) / "rgb"), str(rgb)])
+        archive = ArchiveJob(find_archive(layout), list_archive(Path(rgb)), size, seed, threads)
+        if dry_run:
+            return dry_run_archive(archive, unfinished, resume=resume, progress=progress)
+        return _tile_archive(archive, unfinished, resume, started, progress)
     files = scene_files(rgb, sar, labels, scenes)
     check_folder(target, overwrite=overwrite, inputs=[p for f in files for p in (f.rgb, f.sar, f.labels) if p])
     schema, notes = find_classes(classes, files, class_field)
     plans = []
     for scene, prefix in zip(files, prefixes(files), strict=True):
-        with _named(scene):
-            plans.append(ScenePlan.of(scene, prefix, rgb_bands=rgb_bands, sar_bands=sar_bands, sar_scale=sar_scale))
+        with named(scene):
+            plan = ScenePlan.of(
+                scene, prefix, rgb_bands=rgb_bands, sar_bands=sar_bands, sar_scale=sar_scale, faults=faults
+            )
+            plans.append(plan)
     spec = common_spec(
         plans, size=size, suffix=f".{format}", min_valid=min_valid, classes=schema, class_field=class_field
     )
     layouts, warnings = layouts_of(plans, size, overlap, block, sum(s > 0 for s in shares))
+    job = TileJob(plans, layouts, spec, shares, seed, threads, on_error)
+    if dry_run or len(plans) > 1:
+        job.check_labels()
+    if dry_run:
+        return dry_run_tiles(job, unfinished, notes, warnings, resume=resume, progress=progress)
+    return _tile_scenes(job, unfinished, resume, started, notes, warnings, progress)
 
-    folder = partial_folder(target.resolve())
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        for name in ("rgb", "sar", *(["label"] if files[0].labels else [])):
-            (folder / name).mkdir(parents=True)
-        records, left_out = _cut(plans, layouts, spec, folder, workers or _cores(), progress)
-        if not records:
-            raise ManifestError(
-                f"No tile could be cut from {files[0].rgb}: {_reasons(left_out)}.", "Lower --min-valid."
-            )
-        if files[0].labels and schema is None:
-            present = sorted({i for r in records for i in r.class_pixels})
-            schema = schema_of_values([f.labels for f in files if f.labels], present, class_field)
-            notes.append(f"Classes by their values in the labels: {', '.join(schema.names)}.")
-        if schema is not None:
-            schema = replace(schema, ignore_index=NODATA)
+
+def _tile_scenes(
+    job: TileJob,
+    unfinished: Unfinished,
+    resume: bool,
+    started: float,
+    notes: list[str],
+    warnings: list[str],
+    progress: Progress,
+) -> TileResult:
+    """Cut scenes into tiles; see :func:`tile`."""
+    with unfinished.working(job.describe(), job.folders, resume=resume) as journal:
+        require_room(job, unfinished, journal)
+        cut = cut_all(job, journal, progress)
         progress("Splitting", 0, 1)
-        made = finish(Tileset(folder, plans, layouts, spec, schema, records), shares, seed)
+        made, schema, more = finish_all(job, cut, unfinished.data)
         progress("Splitting", 1, 1)
-        publish(folder, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.publish()
     return TileResult(
-        path=target,
+        path=unfinished.target,
         tiles=made.tiles,
-        left_out=left_out,
+        left_out=cut.left_out,
         classes=schema,
         class_pixels=made.class_pixels,
         class_weights=made.class_weights,
         seconds=time.monotonic() - started,
-        notes=tuple(notes),
-        warnings=tuple(warnings + made.warnings),
+        notes=tuple(notes + more),
+        warnings=tuple(warnings + cut.warnings() + made.warnings),
     )
 
 
 def _tile_archive(
-    layout: str, root: Path, target: Path, size: int, seed: int, workers: int, overwrite: bool, progress: Progress
+    archive: ArchiveJob, unfinished: Unfinished, resume: bool, started: float, progress: Progress
 ) -> TileResult:
     """Turn a published archive into a dataset; see :func:`tile`."""
-    started = time.monotonic()
-    archive = find_archive(layout)
-    check_folder(target, overwrite=overwrite, inputs=[str(root / "rgb"), str(root)])
-    items = list_archive(root)
-    folder = partial_folder(target.resolve())
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        folder.mkdir()
-        made = tile_archive(archive, items, folder, size=size, seed=seed, workers=workers, progress=progress)
-        publish(folder, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with unfinished.working(archive.describe(), ("rgb", "sar", "label"), resume=resume) as journal:
+        made = tile_archive(archive, journal, progress)
+        unfinished.publish()
     return TileResult(
-        path=target,
+        path=unfinished.target,
         tiles=made.tiles,
         left_out={},
-        classes=archive.classes,
+        classes=archive.archive.classes,
         class_pixels=made.class_pixels,
         class_weights=made.class_weights,
         seconds=time.monotonic() - started,
@@ -218,51 +234,6 @@ def _check_options(min_valid: float, format: str, workers: int | None) -> None:
         raise ConfigError(f"--format {format!r} is unknown; tif or png is needed.")
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers must be 1 or more, found {workers!r}.")
-
-
-def _cut(
-    plans: Sequence[ScenePlan],
-    layouts: Sequence[BlockLayout],
-    spec: TileSpec,
-    folder: Path,
-    workers: int,
-    progress: Progress,
-) -> tuple[list[TileRecord], dict[str, int]]:
-    """Write the tiles of all scenes; return them, and how many windows became none, by reason."""
-    total = sum(len(layout.rows) * len(layout.cols) for layout in layouts)
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        progress("Tiling", done, total, "tiles")
-
-    progress("Tiling", 0, total, "tiles")
-    palette = {} if spec.classes is None else dict(enumerate(spec.classes.colors))
-    records: list[TileRecord] = []
-    left_out = {"too little data": 0, "no label": 0}
-    for number, (plan, layout) in enumerate(zip(plans, layouts, strict=True)):
-        with _named(plan.files):
-            found = cut_scene(plan, number, layout, spec, folder, palette, workers=workers, advance=advance)
-        records += found.records
-        left_out["too little data"] += found.without_data
-        left_out["no label"] += found.without_label
-    return records, left_out
-
-
-def _reasons(left_out: dict[str, int]) -> str:
-    return ", ".join(f"{count} windows have {reason}" for reason, count in left_out.items() if count)
-
-
-@contextlib.contextmanager
-def _named(scene: SceneFiles) -> Iterator[None]:
-    """Say in errors where a scene was named."""
-    try:
-        yield
-    except GeoASANetError as error:
-        if not scene.place:
-            raise
-        raise type(error)(f"{scene.place}{error.args[0]}", error.hint) from error
 
 
 def _cores() -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import math
-from collections.abc import Sequence
+import zlib
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +16,8 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.transform import Affine
 
 import geoasanet
 from geoasanet.bands import InputBands
@@ -23,11 +29,43 @@ from geoasanet.raster.footprints import Footprint, write_footprints
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.manifest import Manifest
 from geoasanet.raster.moments import Moments, class_weights, sensor_bands
+from geoasanet.raster.parallel import as_finished
 from geoasanet.raster.quiet import quiet_georeference
-from geoasanet.raster.tilefile import WRITE_OPTIONS, as_gray, read_plain, write_image, write_label
+from geoasanet.raster.tilefile import WRITE_OPTIONS, Save, as_gray, read_plain, save_bytes, write_image, write_label
+from geoasanet.raster.tilerecord import moments_from_list, moments_to_list
 from geoasanet.tools.archives import Archive, ArchiveItem
+from geoasanet.tools.journal import file_stamp
+from geoasanet.tools.tilejournal import Entry, TileJournal
 from geoasanet.tools.tileset import Finished, write_lists, write_manifest
 from geoasanet.windows import Window
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveJob:
+    """A published data set to be turned into a dataset folder."""
+
+    archive: Archive
+    items: Sequence[ArchiveItem]
+    """Its files."""
+    size: int
+    """Side of the tiles that scenes are cut into, pixels."""
+    seed: int
+    """Draws the split where the archive does not say."""
+    workers: int
+    """Threads."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return all that decides the dataset's bytes."""
+        files = [(i.name, i.split, *(file_stamp(str(p)) for p in (i.rgb, i.sar, i.label))) for i in self.items]
+        digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+        return {
+            "layout": self.archive.name,
+            "folder": str(self.items[0].rgb.resolve().parent),
+            "files": digest,
+            "size": self.size,
+            "seed": self.seed,
+            "version": geoasanet.__version__,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +81,41 @@ class _Cut:
     grid: Grid | None
     """Its place on the ground, if the archive says."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-serialisable form that loses nothing."""
+        grid = self.grid
+        return {
+            "name": self.name,
+            "split": self.split,
+            "pixels": self.pixels.tolist(),
+            "rgb": moments_to_list(self.rgb),
+            "sar": moments_to_list(self.sar),
+            "grid": None if grid is None else [grid.crs.to_wkt(), list(grid.transform)[:6], grid.height, grid.width],
+        }
 
-def tile_archive(
-    archive: Archive,
-    items: Sequence[ArchiveItem],
-    folder: Path,
-    *,
-    size: int,
-    seed: int,
-    workers: int,
-    progress: Progress,
-) -> Finished:
-    """Write the tiles of a published data set, its lists and ``dataset.yaml`` into an empty folder.
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> _Cut:
+        """Return what :meth:`to_dict` was made from."""
+        place = data["grid"]
+        return cls(
+            name=data["name"],
+            split=data["split"],
+            pixels=np.array(data["pixels"], np.int64),
+            rgb=moments_from_list(data["rgb"]),
+            sar=moments_from_list(data["sar"]),
+            grid=None if place is None else Grid(CRS.from_wkt(place[0]), Affine(*place[1]), place[2], place[3]),
+        )
+
+
+def tile_archive(job: ArchiveJob, journal: TileJournal, progress: Progress) -> Finished:
+    """Write the tiles of a published data set that an earlier run has not written, its lists and ``dataset.yaml``.
 
     Labels become class ids from 0 with 255 for none. Scenes are cut without overlap, the last row and column of
     tiles shifted in. Bands beyond red, green and blue are dropped.
 
     Args:
-        archive: Which data set.
-        items: Its files.
-        folder: Where to; exists.
-        size: Side of the tiles that scenes are cut into, pixels.
-        seed: Draws the split where the archive does not say.
-        workers: Threads.
+        job: What to do.
+        journal: Knows what is done, and where the dataset goes.
         progress: Told how many files are done.
 
     Raises:
@@ -73,20 +123,47 @@ def tile_archive(
         LabelError: If a label value is none of the data set's.
         OutputError: If a tile cannot be written.
     """
-    for name in ("rgb", "sar", "label"):
-        (folder / name).mkdir()
-    splits, warnings = _splits(archive, items, seed)
-    writer = _Writer(archive, folder, size)
-    done: list[_Cut] = []
+    earlier = journal.recover(job.workers, progress) if journal.entries else journal.keep([])
+    done = {entry["item"] for entry in earlier}
+    progress("Tiling", len(done), len(job.items), "files")
+    todo = [number for number in range(len(job.items)) if number not in done]
+    for number, entry in enumerate(cut_items(job, todo, journal.data), len(done) + 1):
+        journal.add(entry)
+        progress("Tiling", number, len(job.items), "files")
+    entries = sorted(journal.entries, key=lambda entry: int(entry["item"]))
+    cuts = [_Cut.from_dict(cut) for entry in entries for cut in entry["cuts"]]
+    return _finish(job, cuts, journal.data)
+
+
+def cut_items(
+    job: ArchiveJob, numbers: Iterable[int], folder: Path, save: Save = save_bytes
+) -> Generator[Entry, None, None]:
+    """Write the tiles of some of an archive's files, and yield what became of each file as it is finished.
+
+    Args:
+        job: What to do.
+        numbers: Positions of the files in :attr:`ArchiveJob.items`.
+        folder: The dataset's folder.
+        save: Takes the tiles.
+
+    Raises:
+        GeoASANetError: See :func:`tile_archive`.
+    """
+    splits, _ = _splits(job.archive, job.items, job.seed)
+    writer = _Writer(job, splits, folder, save)
     # Quiet for all threads at once: Python's warning filters are shared by them.
-    with quiet_georeference(), ThreadPoolExecutor(workers, thread_name_prefix="tile") as pool:
+    with quiet_georeference(), ThreadPoolExecutor(job.workers, thread_name_prefix="tile") as pool:
         try:
-            for number, cuts in enumerate(pool.map(writer, items, splits), 1):
-                done += cuts
-                progress("Tiling", number, len(items), "files")
+            yield from as_finished(pool, (functools.partial(writer, n) for n in numbers), 2 * job.workers)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _finish(job: ArchiveJob, done: Sequence[_Cut], folder: Path) -> Finished:
+    """Write lists, statistics and outlines."""
+    archive = job.archive
+    _, warnings = _splits(archive, job.items, job.seed)
     names = {split: [c.name for c in done if c.split == i] for i, split in enumerate(SPLITS)}
     counts = np.zeros((3, len(archive.classes)), np.int64)
     for cut in done:
@@ -99,13 +176,13 @@ def tile_archive(
         bands, warnings = InputBands(rgb, sar), warnings + first + second
     weights = class_weights(counts[0].tolist())
     write_lists(folder, names, (1.0, 1.0, 0.0))
-    origin = {"made_by": f"geoasanet tile {geoasanet.__version__}", "layout": archive.name, "seed": seed}
+    origin = {"made_by": f"geoasanet tile {geoasanet.__version__}", "layout": archive.name, "seed": job.seed}
     write_manifest(
         folder,
         Manifest(
             classes=archive.classes,
             bands=bands,
-            tile_size=size if archive.scenes else None,
+            tile_size=job.size if archive.scenes else None,
             class_pixels=tuple(counts[0].tolist()),
             class_weights=weights,
             origin=origin,
@@ -148,14 +225,25 @@ def _splits(archive: Archive, items: Sequence[ArchiveItem], seed: int) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """Reads a file of an archive and writes its tiles."""
+    """Reads a file of an archive and writes its tiles; called from several threads."""
 
-    archive: Archive
+    job: ArchiveJob
+    splits: Sequence[int]
     folder: Path
-    size: int
+    save: Save
 
-    def __call__(self, item: ArchiveItem, split: int) -> list[_Cut]:
-        """Return the tiles written."""
+    def __call__(self, number: int) -> Entry:
+        """Return what became of a file."""
+        item, files = self.job.items[number], {}
+
+        def keep(path: Path, data: bytes) -> None:
+            self.save(path, data)
+            files[path.relative_to(self.folder).as_posix()] = [len(data), zlib.crc32(data)]
+
+        cuts = [cut.to_dict() for cut in self._cut(item, self.splits[number], keep)]
+        return {"item": number, "cuts": cuts, "files": files}
+
+    def _cut(self, item: ArchiveItem, split: int, save: Save) -> list[_Cut]:
         rgb, grid = read_plain(item.rgb, 3)
         if rgb.shape[0] < 3:
             raise ManifestError(f"{item.rgb} has {rgb.shape[0]} bands, red, green and blue are needed.")
@@ -170,38 +258,40 @@ class _Writer:
                     "Is the archive complete?",
                 )
         with rasterio.Env(**WRITE_OPTIONS):
-            return [self._write(item.name, split, window, (rgb, sar, label), grid) for window in self._windows(label)]
+            arrays = rgb, sar, label
+            return [self._write(item.name, split, window, arrays, grid, save) for window in self._windows(label)]
 
     def _write(
-        self, name: str, split: int, window: Window, arrays: tuple[NDArray[Any], ...], grid: Grid | None
+        self, name: str, split: int, window: Window, arrays: tuple[NDArray[Any], ...], grid: Grid | None, save: Save
     ) -> _Cut:
+        archive = self.job.archive
         rgb, sar, label = (np.ascontiguousarray(a[(..., *window.slices)]) for a in arrays)
         place = None if grid is None else grid.crop(window)
-        if self.archive.scenes:
+        if archive.scenes:
             name = f"{name}_{window.row:05d}_{window.col:05d}"
-        counts = np.bincount(label.ravel(), minlength=256)[: len(self.archive.classes)].astype(np.int64)
-        everywhere = np.ones(label.shape, bool)
-        write_image(self.folder / "rgb" / f"{name}.tif", rgb, everywhere, place)
-        write_image(self.folder / "sar" / f"{name}.tif", sar, everywhere, place)
-        write_label(self.folder / "label" / f"{name}.tif", label, place, dict(enumerate(self.archive.classes.colors)))
+        counts = np.bincount(label.ravel(), minlength=256)[: len(archive.classes)].astype(np.int64)
+        everywhere, palette = np.ones(label.shape, bool), dict(enumerate(archive.classes.colors))
+        write_image(self.folder / "rgb" / f"{name}.tif", rgb, everywhere, place, save)
+        write_image(self.folder / "sar" / f"{name}.tif", sar, everywhere, place, save)
+        write_label(self.folder / "label" / f"{name}.tif", label, place, palette, save)
         return _Cut(name, split, counts, Moments.of(rgb, everywhere), Moments.of(sar, everywhere), place)
 
     def _windows(self, label: NDArray[np.uint8]) -> list[Window]:
         """Return the windows of a scene, or the whole of a finished tile."""
         height, width = label.shape
-        if not self.archive.scenes:
+        if not self.job.archive.scenes:
             return [Window(0, 0, height, width)]
-        size = min(self.size, height), min(self.size, width)
-        return [Window(r, c, *size) for r in _starts(height, self.size) for c in _starts(width, self.size)]
+        size = min(self.job.size, height), min(self.job.size, width)
+        return [Window(r, c, *size) for r in _starts(height, self.job.size) for c in _starts(width, self.job.size)]
 
     def _label(self, path: Path) -> NDArray[np.uint8]:
         values, _ = read_plain(path, 2)
         if values.shape[0] != 1:
             raise LabelError(f"Label {path} has {values.shape[0]} bands, one of class values is needed.")
-        count, step = len(self.archive.classes), self.archive.label_step
+        count, step = len(self.job.archive.classes), self.job.archive.label_step
         table = np.full(256, NODATA, np.uint8)
         known = np.zeros(256, bool)
-        first = 1 if self.archive.zero_is_none else 0
+        first = 1 if self.job.archive.zero_is_none else 0
         for i in range(count):
             table[(i + first) * step], known[(i + first) * step] = i, True
         known[0] = known[NODATA] = True
@@ -211,7 +301,7 @@ class _Writer:
         if wrong.any():
             allowed = ", ".join(str(v) for v in np.flatnonzero(known))
             raise LabelError(
-                f"Label {path} holds {values[0][wrong][0]}; {self.archive.name} has only {allowed}.",
+                f"Label {path} holds {values[0][wrong][0]}; {self.job.archive.name} has only {allowed}.",
                 "Is it the right --layout?",
             )
         return np.asarray(table[safe], np.uint8)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+import ctypes
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from geoasanet.errors import ConfigError, OutputError, OutputExistsError
-from geoasanet.files import check_output, scratch_folder
+from geoasanet.errors import ConfigError, LabelError, ManifestError, OutputError, OutputExistsError
+from geoasanet.files import check_output
 from geoasanet.raster.manifest import is_ours
+from geoasanet.tools.journal import open_journal, partial_folder
+from geoasanet.tools.tilejournal import TileJournal
 
 
 def check_folder(out: Path, *, overwrite: bool, inputs: Iterable[str] = ()) -> None:
@@ -39,28 +46,95 @@ def check_folder(out: Path, *, overwrite: bool, inputs: Iterable[str] = ()) -> N
     check_output(probe.with_name(f".{probe.name}.partial.probe"))
 
 
-def publish(folder: Path, out: Path) -> None:
-    """Give a finished folder its final name; what was there before goes only then, and comes back if that fails.
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A dataset that is not yet whole, in a hidden folder beside its place."""
 
-    Raises:
-        OutputError: If it cannot be renamed.
-    """
-    try:
-        if not out.exists():
-            folder.rename(out)
-            return
-        with scratch_folder(out) as scratch:
-            old = out.rename(scratch / "old")
+    folder: Path
+    """Holds the journal, and what :attr:`data` will replace."""
+    target: Path
+    """Where the dataset will be."""
+
+    @property
+    def data(self) -> Path:
+        """The dataset."""
+        return self.folder / "data"
+
+    @property
+    def replaced(self) -> Path:
+        """What was at :attr:`target`, while the two change places."""
+        return self.folder / "replaced"
+
+    @classmethod
+    def of(cls, target: Path) -> Unfinished:
+        """Return where an unfinished dataset for ``target`` is."""
+        return cls(partial_folder(target.resolve()), target)
+
+    def restore(self) -> None:
+        """Put right what a run that was killed while the two changed places left behind."""
+        if self.replaced.exists() and not self.target.exists():
+            self.replaced.rename(self.target)
+        elif self.replaced.exists():
+            shutil.rmtree(self.folder)
+
+    @contextlib.contextmanager
+    def working(self, description: Mapping[str, Any], folders: Iterable[str], *, resume: bool) -> Iterator[TileJournal]:
+        """Give the journal of finished pieces; after an error it stays, if the same command can go on from it.
+
+        Raises:
+            ConfigError: If there is unfinished work of another description.
+            OutputError: If it cannot be written.
+        """
+        open_journal(self.folder, description, resume=resume)
+        pieces = 0
+        try:
+            journal = TileJournal(self.folder, self.data, folders)
+            pieces = len(journal.entries)
             try:
-                folder.rename(out)
+                yield journal
+            finally:
+                pieces = len(journal.entries)
+        except BaseException as error:
+            if not pieces or isinstance(error, LabelError | ManifestError):
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def publish(self) -> None:
+        """Give the finished dataset its name; what was there before goes only then, and comes back if that fails.
+
+        Raises:
+            OutputError: If it cannot be renamed.
+        """
+        try:
+            _settle(self.data)
+            if self.target.exists():
+                self.target.rename(self.replaced)
+            try:
+                self.data.rename(self.target)
             except OSError:
                 with contextlib.suppress(OSError):
-                    old.rename(out)
+                    self.replaced.rename(self.target)
                 raise
-    except OSError as error:
-        raise OutputError(
-            f"Output {out} cannot be written: {error.strerror or error}.", "Choose another name."
-        ) from error
+            _settle(self.folder)
+        except OSError as error:
+            raise OutputError(
+                f"Output {self.target} cannot be written: {error.strerror or error}.", "Choose another name."
+            ) from error
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _settle(folder: Path) -> None:
+    """Wait until all that was written on a folder's file system is on the disk, where the system can tell."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "syncfs"):
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if libc.syncfs(handle):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(handle)
 
 
 def check_split(split: Sequence[float]) -> tuple[float, float, float]:

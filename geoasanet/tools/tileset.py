@@ -20,7 +20,7 @@ from geoasanet.raster.manifest import Manifest
 from geoasanet.raster.moments import Moments, class_weights, sensor_bands
 from geoasanet.raster.split import BlockLayout, assign_blocks
 from geoasanet.raster.tileplan import ScenePlan, TileSpec
-from geoasanet.raster.tiles import TileRecord
+from geoasanet.raster.tilerecord import TileRecord
 from geoasanet.windows import Window
 
 
