@@ -11,6 +11,7 @@ from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
 
 if TYPE_CHECKING:
+    from geoasanet.tools.evaluate_reliability import Calibration
     from geoasanet.tools.evaluate_result import DatasetEvaluation, EvaluateResult, MapEvaluation
     from geoasanet.tools.sample import SampleAccuracy
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 @options.device
 @click.option("--batch-size", type=options.AutoInteger(), default="auto", show_default=True, help="Tiles at a time.")
 @options.precision
+@click.option(
+    "--calibrate",
+    metavar="OUT.safetensors",
+    help="Fit the checkpoint's temperature on these tiles, write it with it, and judge that one.",
+)
 @click.option("--map", metavar="MAP", help="Judge a finished map instead: a raster of class ids.")
 @click.option(
     "--labels",
@@ -60,6 +66,7 @@ def command(console: Console, **arguments: Any) -> None:
     \b
     geoasanet eval
     geoasanet eval -c asanet.safetensors --data tiles --split test --report report.html
+    geoasanet eval -c old.safetensors --calibrate calibrated.safetensors
     geoasanet eval --map scene_rgb_landcover.tif --labels points.gpkg
     """
     from geoasanet.errors import ConfigError
@@ -97,12 +104,24 @@ def _lines(result: EvaluateResult) -> list[str]:
         for name, row in zip(names, metrics.matrix.tolist(), strict=True)
     ]
     if isinstance(result, DatasetEvaluation):
-        lines += _extremes(result)
+        lines += [*_calibration(result.calibration), *_extremes(result)]
+        if result.calibrated is not None:
+            lines.append(f"Calibrated checkpoint: {result.calibrated}")
     elif isinstance(result, MapEvaluation) and result.sample is not None:
         lines += _estimates(result, result.sample, wide)
     if result.report is not None:
         lines.append(f"Report: {result.report}")
     return lines
+
+
+def _calibration(calibration: Calibration) -> list[str]:
+    kinds = [(f"temperature {calibration.temperature:.4g}", calibration.found), ("temperature 1", calibration.without)]
+    return [
+        f"  confidence, {name}: ECE {_number(found.ece)}   cross entropy {_number(found.cross_entropy)}   "
+        f"Brier {_number(found.brier)}"
+        for name, found in kinds
+        if found is not None
+    ]
 
 
 def _extremes(result: DatasetEvaluation) -> list[str]:

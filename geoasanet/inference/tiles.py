@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from geoasanet.classes import NODATA
 from geoasanet.errors import ModelError, NonFiniteError
@@ -29,6 +30,8 @@ class TilePrediction:
     """Class ids with shape (height, width), 255 where a sensor has no data."""
     confidence: NDArray[np.float32]
     """Probability of that class, shape (height, width), NaN where a sensor has no data."""
+    probabilities: Tensor
+    """Probability of every class, (classes, height, width) on the predictor's device, also where there is no data."""
 
 
 def predict_tiles(
@@ -90,7 +93,7 @@ def _predict(predictor: Predictor, tiles: Iterable[Tile]) -> Iterator[TilePredic
             classes = best.indices.byte().cpu().numpy()
             confidence = best.values.cpu().numpy()
             classes[~tile.valid], confidence[~tile.valid] = NODATA, np.nan
-            yield TilePrediction(tile, classes, confidence)
+            yield TilePrediction(tile, classes, confidence, probabilities)
     except (ModelError, NonFiniteError) as error:
         some = ", ".join(repr(tile.name) for tile in itertools.islice(waiting, 5))
         where = f"{'among tiles' if len(waiting) > 1 else 'tile'} {some}{' …' if len(waiting) > 5 else ''}"

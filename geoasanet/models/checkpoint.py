@@ -62,14 +62,14 @@ class Checkpoint:
     """Arguments that built it."""
     training: Mapping[str, Any]
     """Summary of its training; may be empty."""
-    temperature: float
-    """What the network's logits are divided by before the softmax (Guo et al. 2017); 1 if never fitted."""
     version: str
     """Version of geoasanet that wrote the file."""
     sha256: str
     """Hash of the file, hexadecimal."""
     path: Path
     """The file."""
+    temperature: float = 1.0
+    """What the network's logits are divided by before the softmax (Guo et al. 2017); 1 if never fitted."""
 
     @property
     def calibrated(self) -> Network | OnnxNetwork:

@@ -20,7 +20,7 @@ PathLike = str | os.PathLike[str]
 
 _NEEDED = ("map", "labels")
 _OF_MAPS = (*_NEEDED, "class_field", "strata", "confidence_level")
-_OF_DATASETS = ("checkpoint", "data", "split", "tta", "device", "batch_size", "precision")
+_OF_DATASETS = ("checkpoint", "data", "split", "tta", "device", "batch_size", "precision", "calibrate")
 _UNSAID = (None, False, "auto")
 """Values that say no more than leaving an argument out."""
 
@@ -49,6 +49,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int | Literal["auto"] = "auto",
     precision: Precision = "auto",
+    calibrate: PathLike | None = None,
     report: PathLike | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -69,6 +70,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int | Literal["auto"] = "auto",
     precision: Precision = "auto",
+    calibrate: PathLike | None = None,
     report: PathLike | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -100,6 +102,8 @@ def evaluate(
         device: "auto", "cpu", "cuda", "cuda:1", …
         batch_size: Tiles at a time, or "auto".
         precision: "auto", "fp32", "bf16" or "fp16".
+        calibrate: Write the checkpoint here with a temperature fitted on these tiles (Guo et al. 2017), and evaluate
+            that one. Fit on val, judge on test.
         report: HTML file to write.
         overwrite: Replace an existing report.
         progress: Told how far the work is.
@@ -140,6 +144,7 @@ def evaluate(
         device=device,
         batch_size=batch_size,
         precision=precision,
+        calibrate=calibrate,
         **chosen,
         **shared,
     )

@@ -7,10 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from geoasanet.classes import NODATA
 from geoasanet.device import Precision, choose_device
 from geoasanet.errors import ConfigError, LabelError
 from geoasanet.files import check_output
@@ -22,7 +23,10 @@ from geoasanet.progress import Progress, silent
 from geoasanet.raster.dataset import SPLITS, open_dataset_folder
 from geoasanet.raster.quiet import quiet_georeference
 from geoasanet.tools.checkpoints import find_checkpoint
+from geoasanet.tools.evaluate_calibrate import calibrate as write_calibrated
+from geoasanet.tools.evaluate_calibrate import check_calibration
 from geoasanet.tools.evaluate_fit import LabelMatch, check_bands, check_values, match_classes
+from geoasanet.tools.evaluate_reliability import CalibrationSums
 from geoasanet.tools.evaluate_result import Counts, DatasetEvaluation
 from geoasanet.tools.evaluate_tiles import LEAST_LABELLED, Extremes, TileScore, panels_of
 from geoasanet.tools.network import MapNetwork, PathLike, load_network, origin_notes
@@ -40,6 +44,7 @@ def evaluate_dataset(
     device: str = "auto",
     batch_size: int | Literal["auto"] = "auto",
     precision: Precision = "auto",
+    calibrate: PathLike | None = None,
     report: PathLike | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -57,20 +62,31 @@ def evaluate_dataset(
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(find_checkpoint(checkpoint))
     if target is not None:
         check_output(target, overwrite=overwrite, inputs=(loaded.path,))
+    fitted = None if calibrate is None else Path(calibrate)
+    if fitted is not None:
+        check_calibration(loaded, fitted, tta=tta, overwrite=overwrite)
     network = load_network(loaded, None, None, None, None)
     match = match_classes(dataset, network)
     dataset.check(split)
     notes = [*origin_notes(network), *match.notes, *check_values(match.dataset, names, network)]
-    predictor = Predictor(
-        network.model,
-        network.bands,
-        len(network.classes),
-        device=torch_device,
-        precision=precision,
-        batch_size=batch_size,
-        tta=tta,
+    options: dict[str, Any] = {"device": torch_device, "precision": precision, "batch_size": batch_size, "tta": tta}
+    predictor = Predictor(network.model, network.bands, len(network.classes), **options)
+    if fitted is not None:
+        loaded = write_calibrated(
+            loaded,
+            predictor,
+            match,
+            names,
+            split,
+            fitted,
+            check=lambda tile: check_bands(match.dataset, tile, network),
+            progress=progress,
+        )
+        network = load_network(loaded, None, None, None, None)
+        predictor = Predictor(network.model, network.bands, len(network.classes), **options)
+    found = _Found(
+        network, match, pictures=target is not None, calibration=CalibrationSums(loaded.temperature, tta=tta)
     )
-    found = _Found(network, match, pictures=target is not None)
     found.run(predictor, names, progress)
     notes += [*found.notes(names, split), *predictor.warnings]
     best, worst = found.extremes.chosen
@@ -92,6 +108,8 @@ def evaluate_dataset(
         tta=tta,
         precision=predictor.precision,
         device=torch_device.type,
+        calibration=found.calibration.result(),
+        calibrated=fitted,
     )
     if target is not None:
         from geoasanet.tools.evaluate_datasetreport import write_dataset_report
@@ -108,6 +126,7 @@ class _Found:
     match: LabelMatch
     pictures: bool
     """Whether to keep pictures of the extremes."""
+    calibration: CalibrationSums
     extremes: Extremes = field(default_factory=Extremes)
     matrix: Matrix = field(init=False)
     without_data: int = 0
@@ -149,6 +168,8 @@ class _Found:
         matrix = confusion(truth, prediction.classes, len(classes))
         labelled = int(matrix.sum())
         self.matrix += matrix
+        counted = (truth != NODATA) & (prediction.classes != NODATA)
+        self.calibration.add(prediction.probabilities, truth, counted)
         self.without_data += int(np.count_nonzero(~tile.valid))
         self.unlabelled += int(np.count_nonzero(tile.valid)) - labelled
         self.sizes[truth.shape] = self.sizes.get(truth.shape, 0) + 1

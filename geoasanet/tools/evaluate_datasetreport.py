@@ -16,6 +16,7 @@ from geoasanet.models.checkpoint import Checkpoint
 from geoasanet.raster.dataset import TileDataset
 from geoasanet.raster.figure import ramp
 from geoasanet.tools.charts import picture, swatch
+from geoasanet.tools.evaluate_diagram import calibration_section
 from geoasanet.tools.evaluate_result import DatasetEvaluation
 from geoasanet.tools.evaluate_tiles import LEAST_LABELLED, RankedTile
 from geoasanet.tools.report import (
@@ -58,6 +59,7 @@ def write_dataset_report(
     sections = [
         headline(result),
         *accuracy(result),
+        calibration_section(result.calibration, _fitted_on(checkpoint)),
         *(
             section(title, _legend(result.classes) + _strips(tiles), rule)
             for title, tiles in (("Worst tiles", worst), ("Best tiles", best))
@@ -72,6 +74,15 @@ def write_dataset_report(
         f"on the {result.tiles:,} tiles of {result.split}, {result.data}",
         sections,
     )
+
+
+def _fitted_on(checkpoint: Checkpoint) -> str:
+    """Return on which tiles a checkpoint's temperature was fitted, empty if it was not."""
+    origin = checkpoint.training.get("calibration")
+    if not isinstance(origin, Mapping):
+        return ""
+    data = origin.get("data", checkpoint.training.get("data", "its training data"))
+    return f"{origin.get('split', '?')} of {data} ({origin.get('pixels', '?')} pixels)"
 
 
 def _strips(tiles: Sequence[RankedTile]) -> str:
@@ -103,6 +114,7 @@ def _checkpoint_facts(result: DatasetEvaluation, checkpoint: Checkpoint) -> dict
         "SHA-256": result.sha256,
         "network": f"{checkpoint.name} ({arguments})",
         "parameters": f"{sum(p.numel() for p in checkpoint.model.parameters()):,}",
+        "temperature": f"{checkpoint.temperature:.4g}",
         "classes": ", ".join(f"{i} {name}" for i, name in enumerate(checkpoint.classes.names)),
         "trained on windows of": f"{checkpoint.window_size} x {checkpoint.window_size} px",
         **_band_facts(checkpoint.bands),

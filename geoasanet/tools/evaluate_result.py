@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from geoasanet.classes import ClassSchema
 from geoasanet.metrics import Metrics
+from geoasanet.tools.evaluate_reliability import Calibration
 from geoasanet.tools.evaluate_tiles import TileScore
 from geoasanet.tools.sample import SampleAccuracy
 
@@ -154,6 +155,10 @@ class DatasetEvaluation(EvaluateResult):
     """Arithmetic of the network: "fp32", "bf16" or "fp16"."""
     device: str
     """Where the network ran."""
+    calibration: Calibration
+    """Whether its probabilities mean what they say."""
+    calibrated: Path | None = None
+    """The checkpoint with a temperature fitted on these tiles, where one was asked for; it is what was looked at."""
 
     judged: ClassVar[str] = "prediction"
 
@@ -176,4 +181,6 @@ class DatasetEvaluation(EvaluateResult):
             "tta": self.tta,
             "precision": self.precision,
             "device": self.device,
+            "calibration": self.calibration.to_dict(),
+            "calibrated": None if self.calibrated is None else str(self.calibrated),
         }

@@ -74,7 +74,7 @@ class TemperatureSums:
             (where,) = torch.nonzero(label_HW.reshape(-1) != NODATA, as_tuple=True)
             if enough is not None and len(where) > enough:
                 where = where[torch.linspace(0, len(where) - 1, enough, device=where.device).long()]
-            for part in where.split(_CHUNK):
+            for part in torch.split(where, _CHUNK):
                 logits_KP = logits_KHW.flatten(1)[:, part].float()
                 self._add(logits_KP - logits_KP.amax(0), label_HW.reshape(-1)[part].long())
 
