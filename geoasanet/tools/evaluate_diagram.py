@@ -23,7 +23,8 @@ def calibration_section(calibration: Calibration, fitted_on: str) -> str:
         kinds.append(("temperature 1 (as trained)", calibration.without))
     rows = [[name, *(number(v) for v in (r.ece, r.cross_entropy, r.brier))] for name, r in kinds]
     figures = "".join(
-        f"<figure><h3>{name}: ECE {number(found.ece)}</h3>{_diagram(found, name)}</figure>" for name, found in kinds
+        f"<figure><p class=note>{name}: ECE {number(found.ece)}</p>{_diagram(found, name)}</figure>"
+        for name, found in kinds
     )
     origin = f" The temperature was fitted on {fitted_on}." if fitted_on else " No temperature was fitted."
     note = (
