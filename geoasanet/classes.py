@@ -73,11 +73,14 @@ class ClassSchema:
         count up from 0.
         """
         entries = data.get("classes")
-        if not isinstance(entries, Iterable) or isinstance(entries, str | bytes | Mapping):
+        if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
             raise ClassSchemaError(f"A class schema needs a list 'classes', found {type(entries).__name__}.")
+        if len(entries) > NODATA:
+            raise ClassSchemaError(f"A class schema needs 1 to {NODATA} classes, found {len(entries)}.")
         rows = [entry if isinstance(entry, Mapping) else {"name": entry} for entry in entries]
         ids = [row.get("id", position) for position, row in enumerate(rows)]
-        if sorted(ids, key=str) != sorted(range(len(rows)), key=str):
+        whole = all(isinstance(i, int) and not isinstance(i, bool) for i in ids)
+        if not whole or sorted(ids) != list(range(len(rows))):
             raise ClassSchemaError(
                 f"Class ids must be 0 to {len(rows) - 1}, each once, found {ids}.",
                 "Renumber the classes without gaps.",
@@ -88,7 +91,9 @@ class ClassSchema:
             _as_color(row["color"]) if row.get("color") is not None else fallback[i] for i, row in enumerate(rows)
         )
         ignore = data.get("ignore_index", data.get("nodata", NODATA))
-        return cls(tuple(str(row.get("name", "")) for row in rows), colors, int(ignore))
+        if isinstance(ignore, bool) or not isinstance(ignore, int):
+            raise ClassSchemaError(f"ignore_index must be a whole number 0..255, found {ignore!r}.")
+        return cls(tuple(_as_name(row.get("name", "")) for row in rows), colors, ignore)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable description, read back by :meth:`from_dict`."""
@@ -107,6 +112,14 @@ def default_colors(count: int) -> tuple[Color, ...]:
         red, green, blue = colorsys.hsv_to_rgb(hue, (0.65, 0.45)[i % 2], (0.78, 0.92)[i // 2 % 2])
         result.append((round(red * 255), round(green * 255), round(blue * 255)))
     return tuple(result)
+
+
+def _as_name(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(
+        value, str | int | float
+    ):  # YAML takes 2020 for a number, no for false
+        raise ClassSchemaError(f"Class names must be non-empty text, found {value!r}.", "Put names in quotes.")
+    return str(value)
 
 
 def _as_color(value: Any) -> Color:

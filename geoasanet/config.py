@@ -1,6 +1,6 @@
 """The configuration of a training run: one flat YAML file, checked before any data is read.
 
-Standard library only (YAML is imported when a file is read), so that the command line can take its defaults from here.
+Standard library only (YAML is imported when a text is read), so that the command line can take its defaults from here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from geoasanet.errors import ConfigError
 from geoasanet.typed import convert_value, describe_type
+from geoasanet.yamltext import YamlError, parse_yaml, read_yaml
 
 SHIPPED = "asanet"
 """Name of the configuration that is used when none is given."""
@@ -199,8 +200,6 @@ class TrainConfig:
         Raises:
             ConfigError: If a setting is malformed, unknown or impossible.
         """
-        import yaml
-
         data: dict[str, Any] = {}
         for setting in settings:
             key, sign, text = setting.partition("=")
@@ -209,9 +208,9 @@ class TrainConfig:
                     f"--set {setting!r} has no '='.", "Write --set key=value, for instance --set lr=1e-4."
                 )
             try:
-                data[key.strip()] = yaml.safe_load(text)
-            except yaml.YAMLError:
-                raise ConfigError(f"--set {setting!r}: {text!r} is not YAML.") from None
+                data[key.strip()] = parse_yaml(text)
+            except YamlError as error:
+                raise ConfigError(f"--set {setting!r}: {text!r} is not YAML ({error}).") from None
         return _replace(self, data, "--set")
 
     def to_dict(self) -> dict[str, Any]:
@@ -225,13 +224,11 @@ def read_config(source: str | Path | None = None) -> TrainConfig:
     Raises:
         ConfigError: If there is no such file, it is no YAML, or a key or value is unknown or impossible.
     """
-    import yaml
-
     path = find_config(SHIPPED if source is None else source)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"Configuration {path} cannot be read ({' '.join(str(error).split())}).") from None
+        data = read_yaml(path)
+    except YamlError as error:
+        raise ConfigError(f"Configuration {path} cannot be read ({error}).", "It must be YAML.") from None
     if data is None:
         data = {}
     if not isinstance(data, dict):

@@ -12,6 +12,7 @@ from typing import Any
 from geoasanet.bands import InputBands
 from geoasanet.classes import ClassSchema
 from geoasanet.errors import ClassSchemaError, ConfigError, ManifestError
+from geoasanet.yamltext import YamlError, read_yaml
 
 FORMAT = "geoasanet-dataset-1"
 """Marks a ``dataset.yaml`` of ours, and its version."""
@@ -150,12 +151,10 @@ def is_ours(folder: Path) -> bool:
 
 
 def _load(path: Path) -> dict[Any, Any]:
-    import yaml
-
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ManifestError(f"{path} cannot be read ({' '.join(str(error).split())}).", "It must be YAML.") from None
+        data = read_yaml(path)
+    except YamlError as error:
+        raise ManifestError(f"{path} cannot be read ({error}).", "It must be YAML.") from None
     if not isinstance(data, dict):
         raise ManifestError(f"{path} must hold keys and values, found {type(data).__name__}.")
     return data

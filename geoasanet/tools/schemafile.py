@@ -6,6 +6,7 @@ from pathlib import Path
 
 from geoasanet.classes import ClassSchema
 from geoasanet.errors import ClassSchemaError
+from geoasanet.yamltext import YamlError, read_yaml
 
 
 def read_class_schema(path: str | Path) -> ClassSchema:
@@ -14,13 +15,10 @@ def read_class_schema(path: str | Path) -> ClassSchema:
     Raises:
         ClassSchemaError: If the file is unreadable or malformed.
     """
-    import yaml
-
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise ClassSchemaError(f"Class schema {path} cannot be read ({reason}).", "Give a YAML file.") from error
+        data = read_yaml(Path(path))
+    except YamlError as error:
+        raise ClassSchemaError(f"Class schema {path} cannot be read ({error}).", "Give a YAML file.") from None
     if isinstance(data, list):
         data = {"classes": data}
     if not isinstance(data, dict):
