@@ -14,6 +14,7 @@ from rasterio.vrt import WarpedVRT
 from geoasanet.classes import NODATA
 from geoasanet.raster.figure import BLANK, Pixels
 from geoasanet.raster.grid import Grid, grid_of
+from geoasanet.raster.limits import measured
 from geoasanet.raster.source import open_dataset
 from geoasanet.sample import BoolArray
 
@@ -107,9 +108,7 @@ def _read(path: PathLike, grid: Grid, bands: tuple[int, ...], how: Resampling) -
             with WarpedVRT(dataset, **options) as warped:
                 alpha = warped.colorinterp.index(ColorInterp.alpha) + 1
                 data, valid = warped.read(list(bands)), warped.read(alpha) != 0
-    if data.dtype.kind == "f":
-        valid &= np.isfinite(data).all(axis=0)
-    return data, valid
+    return data, valid & measured(data)
 
 
 def _same_ground(own: Grid, grid: Grid) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from geoasanet.errors import BandError, SceneError
 from geoasanet.raster.bandcheck import check_bands
 from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid, grid_of
+from geoasanet.raster.limits import check_openable, check_size, measured
 from geoasanet.raster.quiet import quiet_georeference
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
@@ -37,8 +37,9 @@ STRIP_ROWS = 64
 
 _DECODERS = min(8, os.cpu_count() or 1)  # threads that decode the blocks of one read, where the format can
 
-GDAL_ERRORS = (RasterioError, CPLE_BaseError)
-"""What rasterio raises when GDAL fails; the second is not always wrapped in the first."""
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, SystemError)
+"""What rasterio raises when GDAL fails; the second is not always wrapped in the first, and the third is what it raises
+where GDAL fails without saying why."""
 
 _DAMAGED_HINT = "The file is truncated or damaged; copy or make it anew."
 _ON_ERROR_HINT = "The file is damaged; copy or make it anew, or add --on-error nodata to leave such blocks out."
@@ -48,8 +49,9 @@ class RasterSource:
     """Bands of one raster, read by window; a handle belongs to one thread at a time.
 
     Validity: a pixel has data where GDAL's masks (nodata value, alpha band, mask band) say so and every selected
-    band is finite. For a nodata value, optical convention holds for unsigned integer rasters (invalid only where all
-    selected bands hold it, since one dark band is no gap) and the strict one otherwise (invalid where any band does).
+    band holds a measurement (:func:`~geoasanet.raster.limits.measured`: finite and of sane size). For a nodata value,
+    optical convention holds for unsigned integer rasters (invalid only where all selected bands hold it, since one
+    dark band is no gap) and the strict one otherwise (invalid where any band does).
 
     Args:
         path: A path, URL or GDAL virtual path.
@@ -183,7 +185,7 @@ class RasterSource:
             masks = self._dataset.read_masks(list(self.bands), window=area)
             valid = self._combine(masks != 0, axis=0)
         if self.dtype.kind == "f":
-            valid &= np.isfinite(pixels).all(axis=0)
+            valid &= measured(pixels)
         if not valid.all():
             pixels[:, ~valid] = 0
         return pixels, valid
@@ -251,12 +253,9 @@ def open_dataset(path: str, role: str, decoders: int = _DECODERS) -> Any:
     """Return the open rasterio dataset of ``path``, whose blocks ``decoders`` threads decode.
 
     Raises:
-        SceneError: If it is missing, not a raster, or damaged.
+        SceneError: If it is missing, not a raster, damaged, or declares more than can be read.
     """
-    if _is_local(path) and not Path(path).exists():
-        raise SceneError(f"{role} raster {path} does not exist.", "Check the path.")
-    if _is_local(path) and Path(path).is_dir():
-        raise SceneError(f"{role} raster {path} is a folder.", "Give the raster file itself.")
+    check_openable(path, role)
     try:
         with quiet_georeference(), rasterio.Env(GDAL_NUM_THREADS=str(decoders)):
             dataset = rasterio.open(path)
@@ -271,6 +270,11 @@ def open_dataset(path: str, role: str, decoders: int = _DECODERS) -> Any:
             f"{role} raster {path} holds no bands (a container of {len(dataset.subdatasets)} subdatasets?).",
             "Give one subdataset as listed by gdalinfo.",
         )
+    try:
+        check_size(dataset, path, role)
+    except SceneError:
+        dataset.close()
+        raise
     return dataset
 
 
@@ -287,10 +291,6 @@ def reading(path: str, role: str, what: object) -> Iterator[None]:
 
 def _unreadable(path: str, role: str, what: object, error: BaseException, hint: str) -> SceneError:
     return SceneError(f"{role} raster {path} is unreadable in {what}: {_reason(error.__cause__ or error, path)}.", hint)
-
-
-def _is_local(path: str) -> bool:
-    return "://" not in path and not path.startswith("/vsi") and not path.lstrip().startswith("<")
 
 
 def _reason(error: BaseException, path: str) -> str:
