@@ -73,9 +73,10 @@ def _place(grid: Grid) -> dict[str, Any]:
         "bounds": list(grid.bounds),
     }
     try:
-        place["lonlat_bounds"] = list(transform_bounds(grid.crs, "EPSG:4326", *grid.bounds))
+        lonlat = list(transform_bounds(grid.crs, "EPSG:4326", *grid.bounds))
     except RasterioError:
-        place["lonlat_bounds"] = None
+        lonlat = [math.nan]
+    place["lonlat_bounds"] = lonlat if all(map(math.isfinite, lonlat)) else None
     return place
 
 

@@ -59,7 +59,11 @@ class CoordinateMap:
                     always_xy=True,
                 )
             except (pyproj.exceptions.CRSError, pyproj.exceptions.ProjError) as error:
-                raise GridError(f"{name}: no transformation between the reference systems ({error}).") from None
+                raise GridError(
+                    f"{name} cannot be placed on the reference grid: there is no transformation between "
+                    f"{_named(source)} and {_named(target)} ({error}).",
+                    "Assign each raster the reference system it was made in: gdal_edit.py -a_srs EPSG:XXXX FILE",
+                ) from None
         self._wrap: float | None = None
         if source.crs.is_geographic:
             left, _, right, _ = source.bounds
@@ -231,3 +235,9 @@ class WarpedLayer:
         pixels, has_data = self.source.read(needed)
         corner = (needed.row, needed.col)
         resample(pixels, has_data, corner, nodes, coordinates.spacing, coordinates.shrink, block, data, valid, at)
+
+
+def _named(grid: Grid) -> str:
+    """Return a short name of a grid's reference system."""
+    text = grid.crs.to_string()
+    return text if len(text) <= 60 else f"{text[:60]}…"
