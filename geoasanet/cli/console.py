@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _PLAIN_SECONDS = 10.0
+_LONGEST = 1200
+"""Characters of an error message."""
+_UNPRINTABLE = {"Cc", "Cf", "Cs"}
+"""Unicode's control characters, marks without a glyph, and halves of characters."""
+_HARMLESS = "\n\t\u200c\u200d\u00ad"
+"""Those of them that belong into text: line breaks, tabs, joiners of letters, soft hyphens."""
 
 
 class Console:
@@ -64,25 +72,25 @@ class Console:
         else:
             self._line(task, done, total, unit)
 
-    def note(self, message: str) -> None:
-        """Print a remark on stderr."""
+    def note(self, message: str, label: str = "") -> None:
+        """Print a remark on stderr, behind ``label``."""
         if not self.quiet:
             self.stop()
-            click.echo(message, err=True)
+            click.echo(label + printable(message), err=True)
 
     def warn(self, messages: Sequence[str]) -> None:
         """Print warnings on stderr."""
         for message in messages:
-            self.note(click.style("Warning: ", fg="yellow") + message)
+            self.note(message, click.style("Warning: ", fg="yellow"))
 
     def report(self, data: Mapping[str, Any], lines: Sequence[str]) -> None:
         """Print a result on stdout: ``data`` as JSON if asked for, else ``lines``."""
         self.stop()
         if self.as_json:
-            click.echo(json.dumps(data, indent=2, default=str, allow_nan=False))
+            click.echo(json.dumps(_finite(data), indent=2, default=str, allow_nan=False))
         elif not self.quiet:
             for line in lines:
-                click.echo(line)
+                click.echo(printable(line))
 
     def _draw(self, task: str, done: float, total: float, unit: str) -> None:
         if self._rich is None:
@@ -130,6 +138,28 @@ class Console:
             self._rich.stop()
             self._rich = None
             self._tasks.clear()
+
+
+def printable(text: str) -> str:
+    """Return text without what would act on a terminal: names of files and classes come from anywhere.
+
+    Control characters, marks that turn the direction of writing, and bytes that are no text become "?".
+    """
+    return "".join("?" if unicodedata.category(c) in _UNPRINTABLE and c not in _HARMLESS else c for c in text)
+
+
+def shortened(text: str) -> str:
+    """Return text without its middle where it is longer than a person reads: a value that was found may be anything."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 300]} … {text[-300:]}"
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values with None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def with_console(function: Function) -> Function:

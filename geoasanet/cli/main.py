@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,9 @@ from typing import Any
 import click
 
 from geoasanet import __version__
+from geoasanet.cli.console import printable, shortened
 from geoasanet.errors import GeoASANetError
+from geoasanet.interrupt import unfinished
 
 COMMANDS = ("tile", "train", "predict", "vectorize", "eval", "info", "convert", "export", "models", "benchmark", "demo")
 """Commands in the order of the help page; each is a module of this package with a ``command``."""
@@ -52,7 +55,10 @@ class Group(click.Group):
         **extra: Any,
     ) -> Any:
         """Run a command; see the exit codes in the group's help."""
-        debug = "--debug" in (sys.argv[1:] if args is None else args)
+        words = sys.argv[1:] if args is None else args
+        debug = "--debug" in words
+        if not debug:  # what GDAL would say beside our own words; it reads this once, when it first speaks
+            os.environ.setdefault("CPL_LOG", os.devnull)
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
         try:
@@ -60,17 +66,18 @@ class Group(click.Group):
             self._leave(code if isinstance(code, int) else 0)
         except click.exceptions.Exit as exit_:
             self._leave(exit_.exit_code)
-        except click.Abort:
-            self._fail("Interrupted.", 130)
+        except click.Abort as abort:  # click's for KeyboardInterrupt
+            more = str(abort.__cause__ or "")
+            self._fail(f"Interrupted; {more}." if more else "Interrupted.", 130)
         except click.ClickException as error:
-            error.show()
+            page = io.StringIO()
+            error.show(file=page)
+            click.echo(printable(page.getvalue()), err=True, nl=False)
             self._leave(error.exit_code)
         except GeoASANetError as error:
             if debug:
                 raise
             self._fail(f"Error: {' '.join(str(error).split())}", 1)
-        except KeyboardInterrupt:
-            self._fail("Interrupted; the same command goes on where it stopped.", 130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             self._leave(1)
@@ -90,7 +97,7 @@ class Group(click.Group):
 
     @staticmethod
     def _fail(message: str, code: int) -> None:
-        click.echo(message, err=True)
+        click.echo(printable(shortened(message)), err=True)
         Group._leave(code)
 
     @staticmethod
