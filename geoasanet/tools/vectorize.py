@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from geoasanet.errors import ConfigError
+from geoasanet.files import scratch_folder
 from geoasanet.progress import Progress, silent
 from geoasanet.raster.polygons.compiled import cache_folder, is_compiled
 from geoasanet.raster.polygons.coverage import Batch, Coverage, Outline, cover
@@ -126,6 +127,7 @@ def vectorize(
     threads = workers or _cores()
 
     with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(scratch_folder(target))
         reader = MapReader(map_name, threads)
         stack.callback(reader.close)
         confidence_reader = None
@@ -135,7 +137,7 @@ def vectorize(
         chosen = choose_classes(reader.dataset, classes)
         outline = Outline(min_area, simplify, smooth)
         with _compiling(progress, warnings):
-            coverage = cover(reader, outline, confidence_reader, workers=threads, progress=progress)
+            coverage = cover(reader, outline, confidence_reader, workers=threads, folder=scratch, progress=progress)
         schema = legend_of(reader.dataset, [int(v) for v in np.unique(coverage.classes[1:])])
 
     regions = coverage.chosen(chosen)
@@ -149,17 +151,18 @@ def vectorize(
         confidence_reader is not None,
         coverage.bounds(regions),
         len(present) if dissolve else len(regions),
-        int(coverage.rings.points_of(regions).sum()),
+        int(coverage.sides.points[regions].sum()) + len(regions),
         _time_stamp(map_name),
     )
     batches = coverage.dissolved(regions) if dissolve else coverage.features(regions, threads)
-    warnings += write_layer(target, layer, _counted(batches, layer.features, progress), overwrite=overwrite)
+    counted = _Counted(batches, layer.features, progress)
+    warnings += write_layer(target, layer, counted, overwrite=overwrite)
     return VectorizeResult(
         target,
         map_name,
         len(regions),
         layer.features,
-        layer.points,
+        counted.points,
         {
             schema.names[i]: math.fsum(coverage.area_m2[regions[coverage.classes[regions] == i]])
             for i in map(int, present)
@@ -234,9 +237,17 @@ def _remarks(
     return remarks
 
 
-def _counted(batches: Iterator[Batch], total: int, progress: Progress) -> Iterator[Batch]:
-    done = 0
-    for batch in batches:
-        yield batch
-        done += len(batch.class_ids)
-        progress("writing", done, total, "polygons")
+class _Counted:
+    """Batches on their way to a file, and how many vertices have passed."""
+
+    def __init__(self, batches: Iterator[Batch], total: int, progress: Progress) -> None:
+        self.points = 0
+        self._batches, self._total, self._progress = batches, total, progress
+
+    def __iter__(self) -> Iterator[Batch]:
+        done = 0
+        for batch in self._batches:
+            yield batch
+            done += len(batch.class_ids)
+            self.points += batch.points
+            self._progress("writing", done, self._total, "polygons")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -24,14 +25,16 @@ from geoasanet.raster.polygons.merging import (
     strip_borders,
 )
 from geoasanet.raster.polygons.regions import Regions, join_strips
-from geoasanet.raster.polygons.rings import Rings, polygons_wkb, rings_of
-from geoasanet.raster.polygons.runs import Runs, runs_of
+from geoasanet.raster.polygons.rings import Sides, rings_of, sides_of
+from geoasanet.raster.polygons.runs import RunFile, Runs, runs_of
 from geoasanet.raster.polygons.simplify import simplify_arcs
 from geoasanet.raster.polygons.smooth import smooth_arcs
 from geoasanet.raster.polygons.source import ConfidenceReader, MapReader
+from geoasanet.raster.polygons.spool import forget
 from geoasanet.raster.polygons.stitch import stitch
 from geoasanet.raster.polygons.threads import ordered_map
 from geoasanet.raster.polygons.totals import arcs_bounds, mean_confidence, measure_regions, strip_confidence
+from geoasanet.raster.polygons.wkb import polygons_wkb
 
 BATCH_POLYGONS = 16_384
 BATCH_POINTS = 1 << 21
@@ -64,6 +67,8 @@ class Batch(NamedTuple):
     offsets: NDArray[np.int64]
     """Geometry i is wkb[offsets[i] : offsets[i + 1]]."""
     wkb: NDArray[np.uint8]
+    points: int
+    """Vertices of all rings, each ring's first one counted twice."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,8 @@ class Coverage:
     """How many pixels of each region have one."""
     arcs: Arcs
     """The borders."""
-    rings: Rings
-    """The rings made of them."""
+    sides: Sides
+    """Which of them surround each region."""
     planar: bool
     """True if areas were measured in the CRS's plane, for lack of an ellipsoid."""
 
@@ -97,20 +102,22 @@ class Coverage:
 
     def features(self, regions: NDArray[np.int64], workers: int) -> Iterator[Batch]:
         """Yield one polygon for each region, in order."""
-        ends = np.cumsum(self.rings.points_of(regions))
+        ends = np.cumsum(self.sides.points[regions])
         cuts = [0]
         while cuts[-1] < len(regions):
             before = int(ends[cuts[-1] - 1]) if cuts[-1] else 0
             stop = int(np.searchsorted(ends, before + BATCH_POINTS, side="right"))
             cuts.append(max(cuts[-1] + 1, min(stop, cuts[-1] + BATCH_POLYGONS)))
         spans = [regions[a:b] for a, b in pairwise(cuts)]
-        yield from ordered_map(self._polygons, spans, workers)
+        for batch in ordered_map(self._polygons, spans, workers):
+            forget(*vars(self.arcs).values(), *vars(self.sides).values())
+            yield batch
 
     def dissolved(self, regions: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield one multipolygon for each class."""
         for class_id in np.unique(self.classes[regions]):
             members = regions[self.classes[regions] == class_id]
-            offsets, wkb = self._wkb(members, np.array([0, len(members)]), True)
+            offsets, wkb, points = self._wkb(members, np.array([0, len(members)]), True)
             confidence = None
             if self.confidence is not None and self.pixels_with_confidence is not None:
                 count = self.pixels_with_confidence[members]
@@ -123,6 +130,7 @@ class Coverage:
                 confidence,
                 offsets,
                 wkb,
+                points,
             )
 
     def bounds(self, regions: NDArray[np.int64]) -> tuple[float, float, float, float] | None:
@@ -135,20 +143,20 @@ class Coverage:
         return arcs_bounds(self.arcs, arcs, self.grid.transform.to_gdal())
 
     def _polygons(self, regions: NDArray[np.int64]) -> Batch:
-        offsets, wkb = self._wkb(regions, np.arange(len(regions) + 1), False)
+        wkb = self._wkb(regions, np.arange(len(regions) + 1), False)
         confidence = None if self.confidence is None else self.confidence[regions]
-        return Batch(self.classes[regions], self.area_m2[regions], self.perimeter_m[regions], confidence, offsets, wkb)
+        return Batch(self.classes[regions], self.area_m2[regions], self.perimeter_m[regions], confidence, *wkb)
 
     def _wkb(
         self, regions: NDArray[np.int64], offsets: NDArray[np.int64], multi: bool
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        return polygons_wkb(self.arcs, self.rings, regions, offsets, multi, self.grid.transform.to_gdal())
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], int]:
+        rings = rings_of(self.arcs, self.sides, regions)
+        return *polygons_wkb(self.arcs, rings, offsets, multi, self.grid.transform.to_gdal()), int(rings.points[-1])
 
 
-class _Scan(NamedTuple):
-    """What one strip gives when it is read."""
+class _Sums(NamedTuple):
+    """What is summed over each component of a strip when it is read."""
 
-    runs: Runs
     areas: NDArray[np.int64] | None
     borders: Borders | None
     confidence: tuple[NDArray[np.int64], NDArray[np.int64]] | None
@@ -161,6 +169,7 @@ def cover(
     *,
     workers: int = 1,
     strip_rows: int | None = None,
+    folder: Path | None = None,
     progress: Progress = silent,
 ) -> Coverage:
     """Return the polygons of a map.
@@ -171,62 +180,65 @@ def cover(
         confidence: Confidence to average over each region.
         workers: Threads; the result does not depend on it.
         strip_rows: Rows that are read at once, by default what suits the file; the result does not depend on it.
+        folder: Where temporary files lie, which have no names; None: the system's folder for them.
         progress: Told about rows read and borders traced.
 
     Raises:
         SceneError: If a block cannot be read.
         BandError: If a value is no class id or no confidence.
+        OutputError: If there is no room for the temporary files.
     """
     grid = reader.grid
     ground = ground_of(grid)
     units = area_units(ground)
     filtering = outline.min_area_m2 > 0
 
-    def scan(rows: tuple[int, int]) -> _Scan:
+    def scan(rows: tuple[int, int]) -> tuple[Runs, _Sums]:
         runs = runs_of(reader.read(*rows), rows[0])
-        return _Scan(
-            runs,
+        return runs, _Sums(
             strip_areas(runs, ground, units) if filtering else None,
             strip_borders(runs) if filtering else None,
             strip_confidence(runs, confidence.read(*rows)) if confidence else None,
         )
 
-    scans = []
+    sums = []
+    read = RunFile(folder)
     cache_mb = reader.cache_mb + (confidence.cache_mb if confidence else 0)
     with rasterio.Env(GDAL_CACHEMAX=cache_mb):
-        for result in ordered_map(scan, reader.strips(strip_rows), workers):
-            scans.append(result)
-            progress("reading map", result.runs.row + result.runs.height, grid.height, "rows")
-        del result
-    strips = tuple(s.runs for s in scans)
+        for runs, strip_sums in ordered_map(scan, reader.strips(strip_rows), workers):
+            read.append(runs)
+            sums.append(strip_sums)
+            progress("reading map", runs.row + runs.height, grid.height, "rows")
+        del runs
+    strips = read.strips()
     regions = join_strips(strips)
     if filtering:
-        borders = map_borders(strips, [s.borders for s in scans if s.borders is not None], regions)
-        areas = regions.sums([s.areas for s in scans if s.areas is not None])
+        borders = map_borders(strips, [s.borders for s in sums if s.borders is not None], regions)
+        areas = regions.sums([s.areas for s in sums if s.areas is not None])
         pixel = ground.pixel_size(grid.width / 2, grid.height / 2)
         regions = merge_small(regions, borders, areas, outline.min_area_m2 * units, pixel)
-    means, counts = mean_confidence(regions, [s.confidence for s in scans if s.confidence is not None])
-    del scans
+        del borders, areas
+    means, counts = mean_confidence(regions, [s.confidence for s in sums if s.confidence is not None])
+    del sums
 
-    pieces = _trace(strips, regions, workers, progress)
-    del strips
-    arcs = stitch(pieces, grid.width)
+    arcs = stitch(_trace(strips, regions, workers, progress), grid.width, folder)
+    del strips, read
     if outline.simplify_m > 0:
         progress("simplifying", 0, len(arcs), "borders")
         at = arcs.first
         pixel_areas = ground.pixel_area(arcs.cols[at].astype(np.float64), arcs.rows[at].astype(np.float64))
-        arcs = simplify_arcs(arcs, outline.simplify_m**2 / pixel_areas, (grid.height, grid.width), workers)
+        arcs = simplify_arcs(arcs, outline.simplify_m**2 / pixel_areas, (grid.height, grid.width), workers, folder)
         progress("simplifying", len(arcs), len(arcs), "borders")
     if outline.smooth:
-        arcs = smooth_arcs(arcs, outline.smooth, (grid.height, grid.width), workers)
+        arcs = smooth_arcs(arcs, outline.smooth, (grid.height, grid.width), workers, folder)
     area, perimeter = measure_regions(arcs, ground, regions.count, workers)
-    rings = rings_of(arcs, regions.count)
-    return Coverage(grid, regions.classes, area, perimeter, means, counts, arcs, rings, ground.planar)
+    sides = sides_of(arcs, regions.count, folder)
+    forget(*vars(arcs).values())
+    return Coverage(grid, regions.classes, area, perimeter, means, counts, arcs, sides, ground.planar)
 
 
-def _trace(strips: tuple[Runs, ...], regions: Regions, workers: int, progress: Progress) -> list[Pieces]:
-    pieces = []
-    for k, piece in enumerate(ordered_map(lambda i: trace_strip(strips, i, regions), range(len(strips)), workers)):
-        pieces.append(piece)
+def _trace(strips: tuple[Runs, ...], regions: Regions, workers: int, progress: Progress) -> Iterator[Pieces]:
+    for k, pieces in enumerate(ordered_map(lambda i: trace_strip(strips, i, regions), range(len(strips)), workers)):
+        forget(strips[k].starts, strips[k].components)
+        yield pieces
         progress("tracing borders", strips[k].row + strips[k].height, strips[-1].row + strips[-1].height, "rows")
-    return pieces

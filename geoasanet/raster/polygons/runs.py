@@ -1,11 +1,12 @@
 """A strip of map rows as runs: stretches of one class within a row, and the component each belongs to.
 
-Runs are what is kept of the map after it was read once: 8 bytes for each run, however many pixels it covers.
+Runs are what is kept of the map after it was read once, in a file: 8 bytes for each run, however many pixels it covers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from geoasanet.classes import NODATA
 from geoasanet.raster.kernels import kernel
 from geoasanet.raster.polygons.scan import set_positions
+from geoasanet.raster.polygons.spool import Column
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,34 @@ class Runs:
         ends = np.append(self.starts[first + 1 : last], self.width)
         result: NDArray[np.int32] = np.repeat(self.components[first:last], ends - self.starts[first:last])
         return result
+
+
+class RunFile:
+    """Runs of consecutive strips, in a temporary file.
+
+    Args:
+        folder: Where it lies; None: the system's folder for temporary files.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._starts, self._components = Column(np.int32, folder), Column(np.int32, folder)
+        self._strips: list[tuple[Runs, slice]] = []
+
+    def append(self, runs: Runs) -> None:
+        """Take the next strip.
+
+        Raises:
+            OutputError: If the disk is full.
+        """
+        self._components.append(runs.components)
+        place = self._starts.append(runs.starts)
+        none = np.empty(0, np.int32)
+        self._strips.append((replace(runs, starts=none, components=none), place))
+
+    def strips(self) -> tuple[Runs, ...]:
+        """Return all strips, to be read only."""
+        starts, components = self._starts.array(), self._components.array()
+        return tuple(replace(r, starts=starts[at], components=components[at]) for r, at in self._strips)
 
 
 def runs_of(classes: NDArray[np.uint8], row: int) -> Runs:

@@ -14,7 +14,9 @@ result depends on the map only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from geoasanet.raster.kernels import kernel
 from geoasanet.raster.polygons.arcs import Arcs, sides_at_nodes
 from geoasanet.raster.polygons.bends import LARGEST, remove_bends
 from geoasanet.raster.polygons.scan import ONE_BIT
+from geoasanet.raster.polygons.spool import Column, forget, keep
 from geoasanet.raster.polygons.threads import ordered_map
 
 TILE = 1024
@@ -30,8 +33,15 @@ TILE = 1024
 ROUNDS = 3
 """How often arcs are taken up again that had a bend blocked by a neighbour which may have gone since."""
 
+CHUNK = 65_536
+"""Arcs that are gone through at a time."""
+FORGET_EVERY = 64
+"""Tiles after which the memory of their vertices is given back."""
 
-def simplify_arcs(arcs: Arcs, limits: NDArray[np.float64], shape: tuple[int, int], workers: int) -> Arcs:
+
+def simplify_arcs(
+    arcs: Arcs, limits: NDArray[np.float64], shape: tuple[int, int], workers: int, folder: Path | None = None
+) -> Arcs:
     """Return the simplified arcs.
 
     Args:
@@ -39,33 +49,62 @@ def simplify_arcs(arcs: Arcs, limits: NDArray[np.float64], shape: tuple[int, int
         limits: For each arc, the largest triangle to remove, in square pixels.
         shape: Rows and columns of the map.
         workers: Threads.
+        folder: Where temporary files lie; None: the system's folder for them.
     """
     height, width = shape
     occupied = np.zeros((height + 1, width // 64 + 1), np.uint64)
-    keep = np.ones(len(arcs.cols), np.bool_)
+    kept = np.ones(len(arcs.cols), np.bool_)
     pending = np.ones(len(arcs), np.bool_)
     most = np.minimum(2 * limits, LARGEST)
     least = _least_sizes(arcs.closed, arcs.start, arcs.end, sides_at_nodes(arcs))
-    _mark(arcs.cols, arcs.rows, arcs.first, arcs.size, occupied)
+    for part in _chunks(arcs):
+        _mark(arcs.cols, arcs.rows, arcs.first[part], arcs.size[part], occupied)
+        forget(arcs.cols, arcs.rows)
 
     def run(batch: NDArray[np.int64]) -> None:
         remove_bends(
-            batch, arcs.cols, arcs.rows, arcs.first, arcs.size, arcs.closed, least, most, occupied, keep, pending
+            batch, arcs.cols, arcs.rows, arcs.first, arcs.size, arcs.closed, least, most, occupied, kept, pending
         )
 
     for _ in range(ROUNDS):
         todo = pending & (arcs.size > np.where(arcs.closed, least + 1, least))
         pending[:] = False
         for shift in (0, TILE // 2):
-            tiles = _tiles(arcs.cols, arcs.rows, arcs.first, arcs.size, todo, shift, width // TILE + 2)
-            for _ in ordered_map(run, _grouped(tiles), workers):
-                pass
+            tiles = np.empty(len(arcs), np.int64)
+            for part in _chunks(arcs):
+                tiles[part] = _tiles(
+                    arcs.cols, arcs.rows, arcs.first[part], arcs.size[part], todo[part], shift, width // TILE + 2
+                )
+            for k, _ in enumerate(ordered_map(run, _grouped(tiles), workers)):
+                if k % FORGET_EVERY == 0:
+                    forget(arcs.cols, arcs.rows)
             todo &= tiles < 0
         run(np.flatnonzero(todo))
         if not pending.any():
             break
-    cols, rows, first, size = _compact(arcs.cols, arcs.rows, arcs.first, arcs.size, arcs.closed, keep)
-    return replace(arcs, cols=cols, rows=rows, first=first, size=size)
+    forget(arcs.cols, arcs.rows)
+    return _compacted(arcs, kept, folder)
+
+
+def _chunks(arcs: Arcs) -> Iterator[slice]:
+    """Yield ranges of arcs, which together hold a few megabytes of vertices."""
+    for start in range(0, len(arcs), CHUNK):
+        yield slice(start, start + CHUNK)
+
+
+def _compacted(arcs: Arcs, kept: NDArray[np.bool_], folder: Path | None) -> Arcs:
+    """Return the arcs with the vertices that are kept, in files."""
+    cols, rows = Column(np.int32, folder), Column(np.int32, folder)
+    first, size = np.empty(len(arcs), np.int64), np.empty(len(arcs), np.int32)
+    for part in _chunks(arcs):
+        x, y, first[part], size[part] = _compact(
+            arcs.cols, arcs.rows, arcs.first[part], arcs.size[part], arcs.closed[part], kept
+        )
+        first[part] += len(cols)
+        cols.append(x)
+        rows.append(y)
+        forget(arcs.cols, arcs.rows)
+    return replace(arcs, cols=cols.array(), rows=rows.array(), first=keep(first, folder), size=keep(size, folder))
 
 
 def _grouped(tiles: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoasanet.raster.kernels import kernel
 from geoasanet.raster.polygons.arcs import Arcs
+from geoasanet.raster.polygons.spool import Column, forget, keep
 from geoasanet.raster.polygons.threads import ordered_map
 
 REACH_PX = 4.0
@@ -26,11 +28,13 @@ MARGIN_PX2 = 1e-9
 """Vertices this close outside a triangle (twice the area they span with an edge) count as inside."""
 CHUNK = 4096
 """Arcs that a thread takes at a time."""
+COPIED = 1 << 20
+"""Vertices that are copied at a time."""
 
 Floats = NDArray[np.float64]
 
 
-def smooth_arcs(arcs: Arcs, passes: int, shape: tuple[int, int], workers: int) -> Arcs:
+def smooth_arcs(arcs: Arcs, passes: int, shape: tuple[int, int], workers: int, folder: Path | None = None) -> Arcs:
     """Return the arcs after ``passes`` rounds of corner cutting.
 
     Args:
@@ -38,17 +42,43 @@ def smooth_arcs(arcs: Arcs, passes: int, shape: tuple[int, int], workers: int) -
         passes: Rounds; each at most doubles the number of vertices.
         shape: Rows and columns of the map.
         workers: Threads.
+        folder: Where temporary files lie; None: the system's folder for them.
     """
-    arcs = replace(arcs, cols=arcs.cols.astype(np.float64), rows=arcs.rows.astype(np.float64))
+    arcs = replace(arcs, cols=_as_float(arcs.cols, folder), rows=_as_float(arcs.rows, folder))
     batches = [range(k, min(k + CHUNK, len(arcs))) for k in range(0, len(arcs), CHUNK)]
     for _ in range(passes):
         cells, members = _index(arcs.cols, arcs.rows, arcs.first, arcs.size, *_cells(shape))
         cut = np.zeros(len(arcs.cols), np.bool_)
         for _ in ordered_map(partial(_flag_batch, arcs, cells, members, cut), batches, workers):
             pass
-        cols, rows, first, size = _cut(arcs.cols, arcs.rows, arcs.first, arcs.size, arcs.closed, cut)
-        arcs = replace(arcs, cols=cols, rows=rows, first=first, size=size)
+        del cells, members
+        arcs = _cut_arcs(arcs, cut, batches, folder)
     return arcs
+
+
+def _as_float(values: NDArray[np.int32], folder: Path | None) -> Floats:
+    """Return values as floats, in a file."""
+    result = Column(np.float64, folder)
+    for start in range(0, len(values), COPIED):
+        result.append(values[start : start + COPIED].astype(np.float64))
+    forget(values)
+    return result.array()
+
+
+def _cut_arcs(arcs: Arcs, cut: NDArray[np.bool_], batches: list[range], folder: Path | None) -> Arcs:
+    """Return the arcs after cutting the flagged corners, in files."""
+    cols, rows = Column(np.float64, folder), Column(np.float64, folder)
+    first, size = np.empty(len(arcs), np.int64), np.empty(len(arcs), np.int32)
+    for batch in batches:
+        part = slice(batch.start, batch.stop)
+        x, y, first[part], size[part] = _cut(
+            arcs.cols, arcs.rows, arcs.first[part], arcs.size[part], arcs.closed[part], cut
+        )
+        first[part] += len(cols)
+        cols.append(x)
+        rows.append(y)
+    forget(arcs.cols, arcs.rows)
+    return replace(arcs, cols=cols.array(), rows=rows.array(), first=keep(first, folder), size=keep(size, folder))
 
 
 def _flag_batch(

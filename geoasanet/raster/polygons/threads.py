@@ -12,7 +12,11 @@ Result = TypeVar("Result")
 
 
 def ordered_map(task: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yield ``task(item)`` in the order of ``items``, at most ``2 * workers`` results ahead of the consumer."""
+    """Yield ``task(item)`` in the order of ``items``, at most ``2 * workers`` results ahead of the consumer.
+
+    A single worker is the consumer's own thread: one beside it gained nothing where batches are made for a file, since
+    nearly all of that time is the writer's.
+    """
     if workers <= 1:
         yield from map(task, items)
         return

@@ -10,6 +10,7 @@ from geoasanet.raster.polygons.arcs import Arcs
 from geoasanet.raster.polygons.measure import Ground, edge_measures
 from geoasanet.raster.polygons.regions import Regions
 from geoasanet.raster.polygons.runs import Runs
+from geoasanet.raster.polygons.spool import forget
 from geoasanet.raster.polygons.threads import ordered_map
 
 CONFIDENCE_UNITS = 1 << 30
@@ -23,33 +24,43 @@ Ints = NDArray[np.int64]
 
 def arcs_bounds(arcs: Arcs, chosen: Ints, transform: tuple[float, ...]) -> tuple[float, float, float, float]:
     """Return west, south, east, north of some arcs; ``transform`` is a GDAL geotransform."""
-    box: tuple[float, float, float, float]
-    box = _bounds(arcs.cols, arcs.rows, arcs.first, arcs.size, chosen, np.array(transform, np.float64))
+    box = (np.inf, np.inf, -np.inf, -np.inf)
+    for start in range(0, len(chosen), MEASURE_CHUNK):
+        part = chosen[start : start + MEASURE_CHUNK]
+        west, south, east, north = _bounds(
+            arcs.cols, arcs.rows, arcs.first, arcs.size, part, np.array(transform, np.float64)
+        )
+        box = (min(box[0], west), min(box[1], south), max(box[2], east), max(box[3], north))
+        forget(arcs.cols, arcs.rows)
     return box
 
 
 def measure_regions(arcs: Arcs, ground: Ground, regions: int, workers: int) -> tuple[Floats, Floats]:
     """Return ground area in m² and border length in m of each region, 0 for region 0."""
-    area, length = np.empty(len(arcs)), np.empty(len(arcs))
+    areas, lengths = np.zeros(regions + 1), np.zeros(regions + 1)
 
-    def run(start: int) -> None:
-        part = slice(start, start + MEASURE_CHUNK)
+    def run(part: slice) -> tuple[slice, Floats, Floats]:
+        first = arcs.first[part]
+        area, length = np.empty(len(first)), np.empty(len(first))
         _measure_arcs(
             arcs.cols,
             arcs.rows,
-            arcs.first[part],
+            first,
             arcs.size[part],
             ground.metric,
             ground.area_before,
             *ground.step,
-            area[part],
-            length[part],
+            area,
+            length,
         )
+        return part, area, length
 
-    for _ in ordered_map(run, range(0, len(arcs), MEASURE_CHUNK), workers):
-        pass
-    totals: tuple[Floats, Floats] = _sum_by_region(arcs.left, arcs.right, area, length, regions)
-    return totals
+    parts = (slice(start, start + MEASURE_CHUNK) for start in range(0, len(arcs), MEASURE_CHUNK))
+    for part, area, length in ordered_map(run, parts, workers):
+        _add_by_region(arcs.left[part], arcs.right[part], area, length, areas, lengths)
+        forget(arcs.cols, arcs.rows)
+    areas[0] = lengths[0] = 0.0
+    return areas, lengths
 
 
 @kernel
@@ -85,23 +96,20 @@ def _measure_arcs(
 
 
 @kernel
-def _sum_by_region(
+def _add_by_region(
     left: NDArray[np.int32],
     right: NDArray[np.int32],
     area: Floats,
     length: Floats,
-    regions: int,
-) -> tuple[Floats, Floats]:
-    areas = np.zeros(regions + 1)
-    lengths = np.zeros(regions + 1)
+    areas: Floats,
+    lengths: Floats,
+) -> None:
+    """Add what arcs contribute to the regions beside them."""
     for arc in range(left.size):
         areas[left[arc]] += area[arc]
         areas[right[arc]] -= area[arc]
         lengths[left[arc]] += length[arc]
         lengths[right[arc]] += length[arc]
-    areas[0] = 0.0
-    lengths[0] = 0.0
-    return areas, lengths
 
 
 def mean_confidence(regions: Regions, parts: list[tuple[Ints, Ints]]) -> tuple[Floats | None, Ints | None]:
