@@ -71,6 +71,7 @@ def open_journal(folder: Path, description: Mapping[str, Any], *, resume: bool) 
             os.fsync(file.fileno())  # a renamed file is empty after a power cut unless its bytes were on disk before
         temporary.replace(journal)
     except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
         reason = error.strerror or error
         raise OutputError(f"{folder} cannot be written: {reason}.", "Is there room on the disk?") from error
     return False

@@ -74,8 +74,9 @@ class TileJournal:
         for path in self.data.rglob("*"):
             if path.is_file() and path.relative_to(self.data).as_posix() not in known:
                 path.unlink()
-        if entries != self.entries or not self._path.exists():
-            save_bytes(self._path, b"".join(map(_line, entries)))
+        content = b"".join(map(_line, entries))
+        if not self._path.exists() or self._path.read_bytes() != content:  # a line that was cut off must go, too
+            save_bytes(self._path, content)
         self.entries = entries
         return entries
 
