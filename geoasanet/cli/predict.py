@@ -47,10 +47,12 @@ from geoasanet.cli.console import Console, with_console
     show_default=True,
     help="Pixels without SAR: nodata, or mapped from RGB alone.",
 )
+@options.on_error
 @click.option("--vectorize", type=options.PATH, metavar="OUT.gpkg", help="Also write polygons.")
 @click.option("--quicklook", type=options.PATH, metavar="OUT.png", help="Also draw RGB, SAR, map and confidence.")
-@click.option("--resume/--no-resume", default=True, show_default=True, help="Go on with an unfinished run.")
+@options.resume
 @options.overwrite
+@options.dry_run
 @options.json_output
 @with_console
 def command(console: Console, *, rgb: str, sar: str, bbox: tuple[float, ...] | None, **arguments: Any) -> None:
@@ -62,13 +64,14 @@ def command(console: Console, *, rgb: str, sar: str, bbox: tuple[float, ...] | N
     \b
     geoasanet predict scene_rgb.tif scene_sar.tif -c asanet.safetensors
     geoasanet predict rgb.vrt sar.tif -c runs/latest --aoi city.gpkg --vectorize city_landcover.gpkg
+    geoasanet predict province_rgb.vrt province_sar.vrt --dry-run
     """
     from geoasanet.tools.predict import predict
 
     chosen = tuple(bbox) if bbox else None
-    result = predict(rgb, sar, bbox=chosen, progress=console.progress, **arguments)  # type: ignore[arg-type]
-    console.warn(result.warnings)
-    console.report(result.to_dict(), _lines(result))
+    outcome: Any = predict(rgb, sar, bbox=chosen, progress=console.progress, **arguments)  # type: ignore[call-overload]
+    console.warn(outcome.warnings)
+    console.report(outcome.to_dict(), outcome.lines() if arguments["dry_run"] else _lines(outcome))
 
 
 def _lines(result: Any) -> list[str]:

@@ -24,6 +24,7 @@ from geoasanet.inference.rows import SAR_VALID, WANTED, MissingSar, read_rows
 from geoasanet.inference.threads import Background
 from geoasanet.raster.aoi import AreaOfInterest, Bounds
 from geoasanet.raster.cog import RowSpool
+from geoasanet.raster.faults import OnError, ReadFaults, faults_for
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.scaling import Scaling
 from geoasanet.raster.scene import Scene
@@ -54,10 +55,12 @@ class MapJob:
     bbox_crs: str | None = None
     keep_confidence: bool = False
     keep_probabilities: bool = False
+    on_error: OnError = "fail"
+    """What a block of the inputs is that cannot be read."""
 
-    def open_scene(self) -> Scene:
-        """Open the scene."""
-        return Scene.open(self.rgb, self.sar, rgb_bands=self.rgb_bands, sar_bands=self.sar_bands)
+    def open_scene(self, faults: ReadFaults | None) -> Scene:
+        """Open the scene; ``faults`` takes the blocks that cannot be read."""
+        return Scene.open(self.rgb, self.sar, rgb_bands=self.rgb_bands, sar_bands=self.sar_bands, faults=faults)
 
     def open_area(self, grid: Grid) -> AreaOfInterest | None:
         """Return the area of interest on ``grid``, None where the whole scene is wanted."""
@@ -128,10 +131,17 @@ def map_into(
     Raises:
         GeoASANetError: If a file cannot be read or written, or the network fails.
     """
-    with job.open_scene() as scene, rasterio.Env(GDAL_CACHEMAX=scene.block_cache_bytes, **READ_OPTIONS):
+    faults = faults_for(job.on_error)
+
+    def keep(band: RowBand) -> None:
+        if faults is not None:
+            spool.keep_faults(band.row, faults)
+        spool.write(band)
+
+    with job.open_scene(faults) as scene, rasterio.Env(GDAL_CACHEMAX=scene.block_cache_bytes, **READ_OPTIONS):
         area = job.open_area(scene.grid)
         layout = MapLayout.of(job, scene.grid, area)
-        with Background(spool.write, depth=1) as writer:
+        with Background(keep, depth=1) as writer:
             for run in rows:
                 for band in map_rows(scene, job, layout, area, predictor, run, advance):
                     writer.put(band)

@@ -142,15 +142,19 @@ class Predictor:
             try:
                 results.append(self._forward(batch))
                 done += len(batch)
-            except torch.OutOfMemoryError:
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
                 if size == 1:
+                    elsewhere = ", or use --device cpu" if self.device.type != "cpu" else ""
                     raise DeviceError(
                         f"{self.device} has not enough memory for one window of {batch[0].window.height} pixels.",
-                        "Free the device, or use --device cpu.",
+                        f"Close other programs{elsewhere}.",
                     ) from None
                 size = self.batch_size = (size + 1) // 2
                 self.warnings.append(f"Memory of {self.device} ran out; batch size lowered to {size}.")
-                torch.cuda.empty_cache()
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
         return results
 
     @torch.inference_mode()
@@ -246,6 +250,11 @@ class _Normalize:
         if self._device.type != "cuda":
             return tensor.to(self._device)
         return tensor.pin_memory().to(self._device, non_blocking=True)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether memory ran out; on a CPU torch says so in a plain RuntimeError."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def _groups(samples: Iterable[Sample | None], live: int) -> Iterator[list[Sample | None]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
+import multiprocessing.connection
 import os
-import queue
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from geoasanet.models.checkpoint import load_checkpoint
 from geoasanet.orphans import end_with_parent
 from geoasanet.raster.cog import RowSpool
 from geoasanet.raster.grid import Grid
+
+_PATIENCE_SECONDS = 5.0
+"""How long a worker has to end when it is asked to, before it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,63 +57,81 @@ def share_rows(rows: Sequence[range], workers: int) -> list[tuple[range, ...]]:
     return [tuple(runs(flat[start:stop])) for start, stop in itertools.pairwise(bounds)]
 
 
-def run_workers(tasks: Sequence[WorkerTask], advance: Callable[[int], None]) -> list[str]:
-    """Run every task in a process of its own and return their warnings.
+@dataclass(frozen=True, slots=True)
+class WorkersReport:
+    """What became of the workers."""
+
+    warnings: tuple[str, ...]
+    """Theirs, of those that finished."""
+    died: tuple[str, ...]
+    """For each that did not, its number and what ended it. What they spooled stays."""
+
+
+def run_workers(tasks: Sequence[WorkerTask], advance: Callable[[int], None]) -> WorkersReport:
+    """Run every task in a process of its own; where one dies the others go on.
 
     Args:
         tasks: One per worker.
         advance: Called with the number of windows that were done, in this process.
 
     Raises:
-        GeoASANetError: The first error of a worker; the others are stopped. What is spooled stays.
-        DeviceError: If a worker dies.
+        GeoASANetError: The first error that a worker reports; the others are stopped. What is spooled stays.
     """
     context = multiprocessing.get_context("spawn")
-    messages: Any = context.Queue()
-    processes = [
-        context.Process(target=_work, args=(task, messages), name=f"geoasanet-{i}", daemon=True)
-        for i, task in enumerate(tasks)
-    ]
+    workers: dict[Any, Any] = {}  # by the end of the pipe that a worker talks into
     warnings: list[str] = []
-    finished = 0
+    died: list[str] = []
     try:
-        for process in processes:
+        for number, task in enumerate(tasks):
+            # A pipe for each: a common queue has a lock, which a worker that is killed may take along.
+            listening, talking = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(task, talking), name=f"geoasanet-{number}", daemon=True)
             process.start()
-        while finished < len(processes):
-            try:
-                kind, value = messages.get(timeout=0.5)
-            except queue.Empty:
-                _check_alive(processes)
-                continue
-            if kind == "advance":
-                advance(value)
-            elif kind == "error":
-                raise value
-            else:
-                finished += 1
-                warnings.extend(value)
+            talking.close()
+            workers[listening] = process
+        while workers:
+            for talker in multiprocessing.connection.wait(list(workers)):
+                try:
+                    kind, value = _heard(talker)
+                except (EOFError, OSError):
+                    died.append(_end_of(workers.pop(talker)))
+                    continue
+                if kind == "advance":
+                    advance(value)
+                elif kind == "error":
+                    raise value
+                else:
+                    warnings.extend(value)
+                    workers.pop(talker).join()
     finally:
-        for process in processes:
-            if process.is_alive() and finished < len(processes):
-                process.terminate()
-        for process in processes:
-            if process.pid is not None:
-                process.join()
-    return warnings
+        for process in workers.values():
+            process.terminate()
+        for process in workers.values():
+            process.join(_PATIENCE_SECONDS)
+            process.kill()
+            process.join()
+    return WorkersReport(tuple(warnings), tuple(died))
 
 
-def _check_alive(processes: Sequence[Any]) -> None:
-    for process in processes:
-        if process.exitcode not in (None, 0):
-            raise DeviceError(
-                f"Worker process {process.name} died (exit code {process.exitcode}).",
-                "It may have run out of memory: use fewer workers (--gpus) or a smaller --batch-size. "
-                "The same command goes on where it stopped.",
-            )
+def _heard(pipe: Any) -> tuple[str, Any]:
+    kind, value = pipe.recv()
+    return kind, value
+
+
+def _end_of(process: Any) -> str:
+    """Return in words which worker has ended and how; it has said nothing about it."""
+    process.join()
+    code = process.exitcode
+    how = f"exit code {code}"
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            how = signal.Signals(-code).name
+    number = int(process.name.rpartition("-")[2]) + 1
+    return f"Worker {number} died ({how})"
 
 
 def _work(task: WorkerTask, messages: Any) -> None:
-    """Map one share of rows; everything is told through ``messages``."""
+    """Map one share of rows; everything is told through the pipe ``messages``."""
     end_with_parent()
     try:
         checkpoint = load_checkpoint(task.checkpoint)
@@ -126,10 +148,21 @@ def _work(task: WorkerTask, messages: Any) -> None:
             lanes=task.lanes,
         )
         spool = RowSpool(task.spool, task.grid, task.first_row)
-        map_into(spool, task.job, predictor, task.rows, lambda count: messages.put(("advance", count)))
-        messages.put(("done", predictor.warnings))
+        map_into(spool, task.job, predictor, task.rows, lambda count: messages.send(("advance", count)))
+        messages.send(("done", predictor.warnings))
     except GeoASANetError as error:
-        with contextlib.suppress(OSError):
-            messages.put(("error", type(error)(str(error.args[0]), error.hint)))
+        _tell(messages, type(error)(str(error.args[0]), error.hint))
+    except MemoryError:
+        _tell(messages, DeviceError("A worker process ran out of memory.", "Use fewer workers (--gpus)."))
     except KeyboardInterrupt:
         os._exit(130)
+    except BrokenPipeError:
+        os._exit(1)  # nobody listens any more
+    except Exception as error:
+        text = f"A worker process failed with an unexpected {type(error).__name__}: {error}."
+        _tell(messages, GeoASANetError(text, "This is a bug in geoasanet; without --gpus, --debug shows where it is."))
+
+
+def _tell(messages: Any, error: GeoASANetError) -> None:
+    with contextlib.suppress(OSError):
+        messages.send(("error", error))

@@ -18,18 +18,23 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
 
 from geoasanet.classes import CLASSES_TAG, NODATA, ClassSchema
 from geoasanet.errors import OutputError
 from geoasanet.files import atomic_output
+from geoasanet.interrupt import interruptible
+from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.overviews import refer_to_overviews, write_overviews
+from geoasanet.raster.readback import check_whole, count_values
+from geoasanet.raster.source import GDAL_ERRORS
 from geoasanet.sample import RowBand
 
 _COUNTS_TAG = "GEOASANET_COUNTS"
 _STRIP_ROWS = 16
 _TILE = 512
+_GOES_ON = "The same command goes on where it stopped."
 _PRODUCTS = ("confidence", "probabilities", "classes")
 
 
@@ -54,7 +59,8 @@ class RowSpool:
         Raises:
             OutputError: If the disk is full or not writable.
         """
-        counts = np.bincount(band.classes.ravel(), minlength=NODATA + 1)
+        counts = np.zeros(NODATA + 1, np.int64)
+        count_values(band.classes, counts)
         tags = {_COUNTS_TAG: json.dumps({"classes": counts.tolist(), "filled": band.filled})}
         parts: dict[str, NDArray[Any] | None] = {
             "confidence": band.confidence,
@@ -65,6 +71,39 @@ class RowSpool:
             pixels = parts[name]
             if pixels is not None:
                 self._write(name, band.row - self._first_row, pixels, tags if name == "classes" else {})
+
+    def keep_faults(self, row: int, faults: ReadFaults) -> None:
+        """Keep what could not be read so far, before the rows from ``row`` (of the scene) on are kept.
+
+        Raises:
+            OutputError: If the disk is full or not writable.
+        """
+        found = faults.to_dicts()
+        if found:
+            self._keep(self.folder / f"faults-{row - self._first_row:08d}.json", json.dumps(found).encode())
+
+    def faults(self) -> ReadFaults:
+        """Return what could not be read of the inputs, in this run and in those that it goes on from."""
+        faults = ReadFaults()
+        for path in sorted(self.folder.glob("faults-*.json")):
+            faults.add_dicts(json.loads(path.read_text(encoding="utf-8")))
+        return faults
+
+    def drop_damaged(self) -> int:
+        """Remove pieces that cannot be read as a whole, as a power cut may leave; return their number."""
+        pieces, damaged = self.done(), 0
+        for row, rows in pieces.items():
+            paths = [path for name in _PRODUCTS if (path := self._path(name, row, rows)).exists()]
+            try:
+                with rasterio.open(self._path("classes", row, rows)) as dataset:
+                    counts = np.array(json.loads(dataset.tags()[_COUNTS_TAG])["classes"], np.int64)
+                for path in paths:
+                    check_whole(path, counts if path.name.startswith("classes") else None)
+            except (OutputError, KeyError, ValueError, *GDAL_ERRORS):
+                damaged += 1
+                for path in reversed(paths):  # classes first: without them the others do not count
+                    path.unlink()
+        return damaged
 
     def done(self) -> dict[int, int]:
         """Return the finished pieces: first row (of the output) and number of rows."""
@@ -94,17 +133,19 @@ class RowSpool:
         with self._complaints(out), rasterio.Env(**self._copy_options(vrt)):
             overviews = write_overviews(Xml.tostring(vrt, encoding="unicode"), self.folder)
         refer_to_overviews(band, overviews)
-        self._copy(vrt, out, COMPRESS="DEFLATE")
+        self._copy(vrt, out, self.counts()[0], COMPRESS="DEFLATE")
 
     def write_confidence(self, out: Path, tags: Mapping[str, str]) -> None:
         """Write the probability of the mapped class (float32, nodata NaN) as a COG to ``out``."""
         vrt = self._virtual("confidence", 1, tags, ["confidence"])
-        self._copy(vrt, out, OVERVIEW_RESAMPLING="AVERAGE", COMPRESS="DEFLATE", PREDICTOR="YES")
+        self._copy(vrt, out, None, OVERVIEW_RESAMPLING="AVERAGE", COMPRESS="DEFLATE", PREDICTOR="YES")
 
     def write_probabilities(self, out: Path, classes: ClassSchema, tags: Mapping[str, str]) -> None:
         """Write one band per class with its probability (float32, nodata NaN) as a COG to ``out``."""
         vrt = self._virtual("probabilities", len(classes), tags, list(classes.names))
-        self._copy(vrt, out, OVERVIEW_RESAMPLING="AVERAGE", COMPRESS="DEFLATE", PREDICTOR="YES", INTERLEAVE="BAND")
+        self._copy(
+            vrt, out, None, OVERVIEW_RESAMPLING="AVERAGE", COMPRESS="DEFLATE", PREDICTOR="YES", INTERLEAVE="BAND"
+        )
 
     def _path(self, name: str, row: int, rows: int) -> Path:
         return self.folder / f"{name}-{row:08d}-{rows:04d}.tif"
@@ -112,7 +153,6 @@ class RowSpool:
     def _write(self, name: str, row: int, pixels: NDArray[Any], tags: Mapping[str, str]) -> None:
         stacked = pixels[None] if pixels.ndim == 2 else pixels
         final = self._path(name, row, stacked.shape[1])
-        temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
         profile = {
             "driver": "GTiff",
             "count": stacked.shape[0],
@@ -128,16 +168,27 @@ class RowSpool:
         }
         if stacked.dtype.kind == "f":
             profile["predictor"] = 2
-        try:
-            with rasterio.open(temporary, "w", **profile) as dataset:
+        with MemoryFile() as memory:
+            with memory.open(**profile) as dataset:
                 dataset.write(stacked)
                 dataset.update_tags(**tags)
+            self._keep(final, memory.getbuffer())
+
+    def _keep(self, final: Path, content: bytes | memoryview) -> None:
+        """Write a file that is there only when whole, after a power cut too."""
+        temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(final)
-        except (RasterioError, OSError) as error:
-            temporary.unlink(missing_ok=True)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise OutputError(
-                f"Rows {row}..{row + stacked.shape[1] - 1} cannot be written to {self.folder}: {error}.",
-                "Free space on that disk; the same command goes on where it stopped.",
+                f"{final.name} cannot be written to {self.folder}: {error.strerror or error}.",
+                f"Free space on that disk. {_GOES_ON}",
             ) from None
 
     def _virtual(
@@ -184,17 +235,25 @@ class RowSpool:
             "GDAL_MAX_DATASET_POOL_SIZE": 8,
         }
 
-    def _copy(self, vrt: Xml.Element, out: Path, **options: str) -> None:
-        with self._complaints(out), atomic_output(out) as temporary, rasterio.Env(**self._copy_options(vrt)):
-            rasterio.shutil.copy(
-                Xml.tostring(vrt, encoding="unicode"),
-                temporary,
-                driver="COG",
-                BLOCKSIZE=str(_TILE),
-                NUM_THREADS="ALL_CPUS",
-                BIGTIFF="IF_SAFER",
-                **options,
-            )
+    def _copy(self, vrt: Xml.Element, out: Path, counts: NDArray[np.int64] | None, **options: str) -> None:
+        """Write a virtual raster as a COG and read it back; see :func:`check_whole` for ``counts``."""
+        text = Xml.tostring(vrt, encoding="unicode")
+
+        def copy(temporary: Path) -> None:
+            with rasterio.Env(**self._copy_options(vrt)):  # settings hold in one thread
+                rasterio.shutil.copy(
+                    text,
+                    temporary,
+                    driver="COG",
+                    BLOCKSIZE=str(_TILE),
+                    NUM_THREADS="ALL_CPUS",
+                    BIGTIFF="IF_SAFER",
+                    **options,
+                )
+                check_whole(temporary, counts)
+
+        with self._complaints(out), atomic_output(out) as temporary:
+            interruptible(lambda: copy(temporary))
 
     @staticmethod
     @contextlib.contextmanager
@@ -202,11 +261,11 @@ class RowSpool:
         """Say in words what hinders the writing of ``out``."""
         try:
             yield
-        except (RasterioError, OSError) as error:
-            raise OutputError(
-                f"{out} cannot be written: {error}.",
-                "Free space on that disk; the same command goes on where it stopped.",
-            ) from None
+        except OutputError as error:
+            raise OutputError(f"{out} cannot be written: {error.args[0]}", f"{error.hint} {_GOES_ON}") from None
+        except (*GDAL_ERRORS, OSError) as error:
+            reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+            raise OutputError(f"{out} cannot be written: {reason}.", f"Is the disk full? {_GOES_ON}") from None
 
 
 def describe_classes(band: Xml.Element, classes: ClassSchema) -> None:

@@ -1,0 +1,170 @@
+"""A prediction being done: windows to finished rows, in one process or several, and rows to outputs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import geoasanet
+from geoasanet.errors import DeviceError, GeoASANetError
+from geoasanet.inference.lanes import LanePlan
+from geoasanet.inference.mapping import map_into
+from geoasanet.inference.workers import WorkerTask, run_workers, share_rows
+from geoasanet.progress import Progress
+from geoasanet.raster.cog import RowSpool
+from geoasanet.tools.dryrun import require_space
+from geoasanet.tools.journal import open_journal
+from geoasanet.tools.predictjob import PredictJob
+
+_GOES_ON = "the same command goes on where it stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What came out."""
+
+    pixels: NDArray[np.int64]
+    """Pixels of each value 0..255."""
+    filled: int
+    """Mapped pixels that had no SAR data."""
+    notes: Sequence[str]
+    """What the user should know."""
+
+
+def run(job: PredictJob, *, resume: bool, overwrite: bool, progress: Progress) -> Mapped:
+    """Map a scene and write its outputs.
+
+    What is finished stays in a folder beside the map until the outputs are whole, so that a run that is interrupted,
+    killed or out of disk space goes on where it stopped.
+
+    Raises:
+        GeoASANetError: If a file cannot be read or written, or the network fails.
+    """
+    folder = job.folder
+    earlier = open_journal(folder, job.describe(), resume=resume)
+    spool = RowSpool(folder, job.layout.grid, job.layout.crop.row)
+    notes = []
+    try:
+        if earlier and (damaged := spool.drop_damaged()):
+            notes.append(f"{damaged} damaged pieces of the unfinished run are mapped again.")
+        require_space(job.spaces(sum(spool.done().values()) / job.layout.grid.height))
+        notes += _map(job, spool, progress)
+        pixels, filled = spool.counts()
+        _write(job, spool, overwrite, progress)
+        notes += spool.faults().warnings()
+    except GeoASANetError:
+        if not spool.done():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_GOES_ON if spool.done() else "") from None
+    shutil.rmtree(folder, ignore_errors=True)
+    if filled:
+        notes.append(f"{filled} pixels had no SAR data and were mapped from the optical bands alone.")
+    return Mapped(pixels, filled, notes)
+
+
+def _map(job: PredictJob, spool: RowSpool, progress: Progress) -> list[str]:
+    """Map what is not yet spooled, in this process or in others; return warnings."""
+    columns, total = len(job.layout.plan.columns), len(job.layout.plan)
+
+    def advance_from(pending: Sequence[range]) -> Callable[[int], None]:
+        done = columns * (len(job.layout.plan.rows) - sum(map(len, pending)))
+
+        def advance(windows: int) -> None:
+            nonlocal done
+            done += windows
+            progress("Mapping", done, total, "windows")
+
+        advance(0)
+        return advance
+
+    pending = job.layout.pending(spool)
+    advance = advance_from(pending)
+    if not pending:
+        return []
+    if job.gpus == 1:
+        predictor = job.predictor()
+        map_into(spool, job.map_job, predictor, pending, advance)
+        return predictor.warnings
+    notes: list[str] = []
+    workers = job.gpus
+    while pending:
+        report = run_workers(_tasks(job, spool, pending, workers), advance_from(pending))
+        notes += report.warnings
+        left = job.layout.pending(spool)
+        if left and (not report.died or left == pending):
+            raise DeviceError(
+                f"{'; '.join(report.died) or 'The workers stopped'} before anything more was mapped.",
+                "Worker processes may have run out of memory: use fewer (--gpus) or a smaller --batch-size. The same "
+                "command goes on where it stopped.",
+            )
+        notes += [f"{death}; what it had left was mapped by others." for death in report.died]
+        workers, pending = max(1, workers - len(report.died)), left
+    return notes
+
+
+def _tasks(job: PredictJob, spool: RowSpool, pending: Sequence[range], workers: int) -> list[WorkerTask]:
+    shares = share_rows(pending, workers)
+    lanes = LanePlan.of_machine(len(shares)) if job.device.type == "cpu" else None
+    assert job.network.checkpoint is not None
+    return [
+        WorkerTask(
+            job=job.map_job,
+            spool=spool.folder,
+            grid=job.layout.grid,
+            first_row=job.layout.crop.row,
+            rows=share,
+            checkpoint=job.network.checkpoint,
+            device=f"cuda:{index}" if job.device.type == "cuda" else job.device.type,
+            lanes=lanes,
+            precision=job.arithmetic.precision,
+            batch_size=None if job.batch_size == "auto" else job.batch_size,
+            tta=job.tta,
+            compile=job.arithmetic.compile,
+        )
+        for index, share in enumerate(shares)
+    ]
+
+
+def _write(job: PredictJob, spool: RowSpool, overwrite: bool, progress: Progress) -> None:
+    """Write the outputs from finished rows; the map comes last, of the rasters."""
+    tags, classes, extras = job.tags(), job.network.classes, job.extras
+    progress("Writing", 0, 1, "")
+    if "confidence" in extras:
+        spool.write_confidence(extras["confidence"], tags)
+    if "probabilities" in extras:
+        spool.write_probabilities(extras["probabilities"], classes, tags)
+    spool.write_map(job.out, classes, tags)
+    progress("Writing", 1, 1, "")
+    if "polygons" in extras:
+        from geoasanet.tools.vectorize import vectorize
+
+        vectorize(job.out, out=extras["polygons"], overwrite=overwrite, progress=progress)
+    if "quicklook" in extras:
+        _draw(job, spool, extras["quicklook"])
+
+
+def _draw(job: PredictJob, spool: RowSpool, out: Path) -> None:
+    from geoasanet.tools.quicklook import quicklook
+
+    confidence = spool.folder / "confidence.tif"
+    spool.write_confidence(confidence, {})
+    pixels, _ = spool.counts()
+    quicklook(
+        out,
+        rgb=job.map_job.rgb,
+        sar=job.map_job.sar,
+        map_path=job.out,
+        confidence=confidence,
+        classes=job.network.classes,
+        class_pixels={name: int(pixels[i]) for i, name in enumerate(job.network.classes.names)},
+        rgb_bands=job.map_job.rgb_bands,
+        sar_band=job.map_job.sar_bands[0],
+        note=f"Mapped by {Path(job.network.label).name} with geoasanet {geoasanet.__version__}",
+    )
