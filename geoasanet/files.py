@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
+
+try:
+    import fcntl
+except ImportError:  # Windows: scratch folders of killed runs stay
+    fcntl = None  # type: ignore[assignment]
 
 from geoasanet.errors import ConfigError, OutputError, OutputExistsError
+
+_SUFFIX, _RANDOM = ".tmp", 8
+"""Names of scratch folders are .<output>.<8 random letters>.tmp."""
+_LOCK = ".lock"
+_WHOLE = "whole\n"
+"""What a lock file ends in once all files are whole and get their names."""
+_FOREIGN_SECONDS = 86_400
+"""After so long without a change, another machine's scratch folder is taken for a killed run's."""
 
 
 def check_output(path: Path, *, overwrite: bool = False, inputs: tuple[Path | str, ...] = ()) -> None:
@@ -45,12 +62,18 @@ def check_output(path: Path, *, overwrite: bool = False, inputs: tuple[Path | st
 
 @contextlib.contextmanager
 def scratch_folder(near: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``near`` (same file system, so that renaming is atomic); removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{near.name}.", suffix=".tmp", dir=near.parent))
+    """Give a temporary folder beside ``near`` (same file system, so that renaming is atomic); removed at the end.
+
+    What killed runs left for the same ``near`` goes first; see :func:`clean_up`.
+    """
+    clean_up(near)
+    folder, lock = _locked_folder(near)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            lock.close()
 
 
 @contextlib.contextmanager
@@ -58,7 +81,11 @@ def atomic_output(path: Path) -> Iterator[Path]:
     """Give a temporary path of the same file name; on success it replaces ``path``, on failure it is removed.
 
     The temporary path lies in a hidden scratch folder beside ``path``. Sidecar files written next to it (such as
-    ``<name>.aux.xml``) are moved along, before the file itself.
+    ``<name>.aux.xml``) are moved along, before the file itself. All are on the disk before any gets its name, so that
+    a power cut leaves whole files only, and a disk that turns out to be full is told.
+
+    Raises:
+        OSError: If the disk is full or fails.
     """
     with scratch_folder(path) as folder:
         temporary = folder / path.name
@@ -66,10 +93,96 @@ def atomic_output(path: Path) -> Iterator[Path]:
         if not temporary.exists():
             return
         _usual_mode(temporary)
-        for sidecar in sorted(folder.iterdir()):
-            if sidecar != temporary and sidecar.is_file():
-                sidecar.replace(path.with_name(sidecar.name))
-        temporary.replace(path)
+        files = [file for file in folder.iterdir() if file.is_file() and file.name != _LOCK]
+        for file in files:
+            with file.open("rb+") as written:
+                os.fsync(written.fileno())
+        if len(files) > 1:
+            with (folder / _LOCK).open("a") as lock:
+                lock.write(_WHOLE)
+        _publish(folder, path)
+
+
+def clean_up(near: Path) -> None:
+    """Remove the scratch folders that killed runs left beside ``near``.
+
+    What a run that was killed while it gave its files their names had still to do is done. A folder goes only if it is
+    the user's own and nobody holds its lock, which the system drops with the process. Locks may not reach other
+    machines on a shared disk: a folder of another machine stays for a day.
+    """
+    middle = slice(len(near.name) + 2, -len(_SUFFIX))
+    with contextlib.suppress(OSError):
+        for folder in near.parent.iterdir():
+            name = folder.name
+            if name.startswith(f".{near.name}.") and name.endswith(_SUFFIX) and len(name[middle]) == _RANDOM:
+                with contextlib.suppress(OSError), _lock(folder) as lock:
+                    _remove_left(folder, near, lock.read())
+
+
+def _remove_left(folder: Path, near: Path, note: str) -> None:
+    """Remove a folder whose lock is ours, or finish what it was about; ``note`` is what its lock says."""
+    status = folder.lstat()
+    ours = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    here = not note or bool(set(note.splitlines()[:2]) & set(_machine().splitlines()))
+    if not ours or not (here or time.time() - status.st_mtime > _FOREIGN_SECONDS):
+        return
+    if note.endswith(_WHOLE) and (folder / near.name).exists():
+        _publish(folder, near)
+    shutil.rmtree(folder)
+
+
+def _publish(folder: Path, path: Path) -> None:
+    """Give finished files their names, ``path`` last."""
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.name not in (_LOCK, path.name):
+            file.replace(path.with_name(file.name))
+    (folder / path.name).replace(path)
+
+
+def _locked_folder(near: Path) -> tuple[Path, TextIO | None]:
+    """Return a new scratch folder and its lock, which holds until it is closed."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{near.name}.", suffix=_SUFFIX, dir=near.parent))
+        try:
+            lock = _lock(folder)
+        except (FileNotFoundError, BlockingIOError):  # another run took it for a killed one's in this very moment
+            continue
+        except OSError:  # a file system without locks: nobody will ever clean up here
+            return folder, None
+        lock.write(_machine())
+        lock.flush()
+        return folder, lock
+
+
+def _lock(folder: Path) -> TextIO:
+    """Return the lock file of a scratch folder, open and held.
+
+    Raises:
+        BlockingIOError: If another run holds it.
+        FileNotFoundError: If the folder is gone.
+        OSError: If the file system has no locks.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOTSUP, "no locks on this system")
+    file = os.fdopen(os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.fstat(file.fileno()).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "removed by another run", str(folder))
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _machine() -> str:
+    """Return two lines that tell machines apart: the host's name, and the kernel's id, which containers share."""
+    try:
+        kernel = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        kernel = ""
+    host = os.uname().nodename
+    return f"{host}\n{kernel.strip() or host}\n"
 
 
 def _usual_mode(path: Path) -> None:
