@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from rasterio.warp import transform_bounds
 
 from geoasanet.errors import ConfigError, NoOverlapError, VectorError
 from geoasanet.raster.grid import Grid
+from geoasanet.raster.vectorread import finite, reading_vector
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
 
@@ -38,7 +38,7 @@ class AreaOfInterest:
         self.grid = grid
         inverse = ~grid.transform
         pixels = shapely.transform(
-            geometry,
+            np.asarray(geometry),
             lambda xy: np.column_stack(
                 [
                     inverse.a * xy[:, 0] + inverse.b * xy[:, 1] + inverse.c,
@@ -46,12 +46,12 @@ class AreaOfInterest:
                 ]
             ),
         )
-        parts = shapely.get_parts(shapely.make_valid(pixels))
+        parts = shapely.get_parts(shapely.make_valid(pixels[finite(pixels)]))
         parts = parts[shapely.area(parts) > 0]
         self._tree = shapely.STRtree(parts)
-        left, top, right, bottom = shapely.total_bounds(parts)
         window = None
-        if math.isfinite(left):
+        if len(parts):
+            left, top, right, bottom = shapely.total_bounds(parts)
             row, col = math.floor(top), math.floor(left)
             size = max(1, math.ceil(bottom) - row), max(1, math.ceil(right) - col)
             window = Window(row, col, *size).intersection(grid.window)
@@ -72,12 +72,14 @@ class AreaOfInterest:
         """
         import pyogrio  # loads pandas and pyarrow: 100 MB that a run without an area need not hold
 
-        if not Path(path).exists():
-            raise VectorError(f"Area of interest {path} does not exist.", "Check the path.")
-        try:
+        with reading_vector(path, "Area of interest"):
             frame = pyogrio.read_dataframe(path, columns=[])
-        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
-            raise VectorError(f"Area of interest {path} cannot be read: {error}.", "Is it a vector file?") from None
+            return cls._of_frame(grid, frame, path)
+
+    @classmethod
+    def _of_frame(cls, grid: Grid, frame: Any, path: str | os.PathLike[str]) -> AreaOfInterest:
+        if "geometry" not in frame:
+            raise VectorError(f"Area of interest {path} has no geometry.", "Give a polygon layer.")
         polygons = frame[frame.geometry.geom_type.isin(("Polygon", "MultiPolygon"))] if len(frame) else frame
         if len(polygons) == 0:
             raise VectorError(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from geoasanet.errors import LabelError, NoOverlapError, VectorError
 from geoasanet.raster.crosswalk import MapClasses, Value, plain
 from geoasanet.raster.grid import Grid
+from geoasanet.raster.vectorread import finite, reading_vector
 
 SUFFIXES = {".gpkg", ".fgb", ".parquet", ".geojson", ".json", ".shp", ".gml", ".kml", ".sqlite"}
 """File name endings of vector labels; all else is a raster."""
@@ -70,12 +71,13 @@ def read_features(path: str, grid: Grid, classes: MapClasses, class_field: str |
     chosen = _choose(values, classes)
     ids = classes.ids_of(dict.fromkeys(values[chosen]), f"{path}, field {chosen!r}")
     strata = next((f for name in STRATUM_FIELDS for f in fields if f.casefold() == name), None) if points else None
-    placed = _to_pixels(geometry, frame.crs, grid, path)
-    whole = np.isfinite(shapely.bounds(placed)).all(axis=1)
-    placed, kept = placed[whole], kept[whole]
-    if not points:
-        broken = ~shapely.is_valid(placed)
-        placed[broken] = shapely.make_valid(placed[broken])
+    with reading_vector(path, "Label file"):
+        placed = _to_pixels(geometry, frame.crs, grid, path)
+        whole = finite(placed)
+        placed, kept = placed[whole], kept[whole]
+        if not points:
+            broken = ~shapely.is_valid(placed)
+            placed[broken] = shapely.make_valid(placed[broken])
     if not len(placed):
         raise NoOverlapError(
             f"The labels {path} cannot be placed on the map {classes.path}.",
@@ -99,10 +101,8 @@ def read_features(path: str, grid: Grid, classes: MapClasses, class_field: str |
 
 def _read(path: str) -> tuple[Any, list[str]]:
     """Return the first layer as a data frame, and remarks."""
-    if "://" not in path and not path.startswith("/vsi") and not Path(path).exists():
-        raise VectorError(f"Labels {path} do not exist.", "Check the path.")
     remarks = []
-    try:
+    with reading_vector(path, "Label file"):
         if Path(path).suffix.lower() == ".parquet":
             import geopandas
 
@@ -114,11 +114,6 @@ def _read(path: str) -> tuple[Any, list[str]]:
             if len(layers) > 1:
                 remarks.append(f"Took layer {layers[0]!r} of {path}, the first of {len(layers)}.")
             frame = pyogrio.read_dataframe(path, layer=layers[0])
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError) as error:
-        if isinstance(error, VectorError):
-            raise
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise VectorError(f"Labels {path} cannot be read: {reason}.", "Is it a whole vector file?") from None
     if not len(frame):
         raise VectorError(f"Labels {path} hold no feature.", "Give a layer with labels.")
     if frame.crs is None:

@@ -38,3 +38,6 @@ class _Quiet:
 
 quiet_georeference = _Quiet(NotGeoreferencedWarning)
 """Context manager that silences rasterio's warning on rasters without georeference; ``grid_of`` explains better."""
+
+quiet_runtime = _Quiet(RuntimeWarning)
+"""Context manager that silences what libraries remark on odd vector files, where errors say what matters."""

@@ -8,6 +8,7 @@ from typing import Any
 import pyogrio
 
 from geoasanet.errors import VectorError
+from geoasanet.raster.vectorread import reading_vector
 
 
 def describe_vector(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -16,15 +17,11 @@ def describe_vector(path: Path) -> tuple[dict[str, Any], list[str]]:
     Raises:
         VectorError: If it cannot be opened.
     """
-    if not path.exists():
-        raise VectorError(f"Vector file {path} does not exist.", "Check the path.")
-    try:
+    with reading_vector(path, "Vector file"):
         layers = [str(name) for name, *_ in pyogrio.list_layers(path)]
         if not layers:
             raise VectorError(f"Vector file {path} holds no layer.", "Choose another file.")
         facts = pyogrio.read_info(path, layer=layers[0], force_feature_count=True, force_total_bounds=True)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise VectorError(f"Vector file {path} cannot be opened: {error}.", "Is it complete?") from None
     bounds = facts["total_bounds"]
     described = {
         "driver": facts["driver"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from geoasanet.classes import NODATA, ClassSchema
 from geoasanet.errors import LabelError, VectorError
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.labelvalues import unknown_value, value_table
+from geoasanet.raster.vectorread import finite, reading_vector
 from geoasanet.windows import Window
 
 ID_FIELDS = ("class_id", "classid", "id_class", "lc_id", "label_id", "gridcode", "dn")
@@ -67,7 +67,11 @@ class VectorLabels:
         """
         layer = VectorLayer.open(path)
         chosen = layer.class_field(field)
-        frame = layer.read(chosen, grid)
+        with reading_vector(path, "Label file"):
+            return cls._of_frame(layer.read(chosen, grid), grid, path, chosen, classes)
+
+    @classmethod
+    def _of_frame(cls, frame: Any, grid: Grid, path: str, chosen: str, classes: ClassSchema | None) -> VectorLabels:
         polygons = frame.geometry.geom_type.isin(("Polygon", "MultiPolygon")) if len(frame) else []
         if len(frame) and not any(polygons):
             raise VectorError(f"Labels {path} hold no polygon, only {frame.geometry.geom_type.iloc[0]} features.")
@@ -79,7 +83,7 @@ class VectorLabels:
             shapes = _to_pixels(frame.to_crs(CRS.from_wkt(grid.crs.to_wkt())).geometry.values, grid)
         else:
             shapes = np.empty(0, object)
-        usable = np.isfinite(shapely.bounds(shapes)).all(axis=1) if len(shapes) else np.empty(0, bool)
+        usable = finite(shapes)
         shapes, ids = shapely.make_valid(shapes[usable]), ids[usable]
         return cls(path, shapes, ids.astype(np.uint8))
 
@@ -124,9 +128,7 @@ class VectorLayer:
         Raises:
             VectorError: If it cannot be opened or has no CRS.
         """
-        if "://" not in path and not path.startswith("/vsi") and not Path(path).exists():
-            raise VectorError(f"Label file {path} does not exist.", "Check the path.")
-        try:
+        with reading_vector(path, "Label file"):
             if path.endswith(".parquet"):
                 import geopandas
 
@@ -142,11 +144,6 @@ class VectorLayer:
                 facts = pyogrio.read_info(path, layer=layer)
                 crs = facts["crs"]
                 fields = {str(f): str(t) for f, t in zip(facts["fields"], facts["dtypes"], strict=True)}
-        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError) as error:
-            if isinstance(error, VectorError):
-                raise
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise VectorError(f"Label file {path} cannot be read: {reason}.", "Is it a vector file?") from None
         if crs is None:
             raise VectorError(
                 f"Label file {path} has no coordinate reference system.",
@@ -189,12 +186,13 @@ class VectorLayer:
 
     def values(self, *fields: str) -> Any:
         """Return a dataframe of attributes without geometries, of all features."""
-        if self.layer is None:
-            import pandas
+        with reading_vector(self.path, "Label file"):
+            if self.layer is None:
+                import pandas
 
-            return pandas.read_parquet(self.path, columns=list(fields))
-        frame = pyogrio.read_dataframe(self.path, layer=self.layer, columns=list(fields), read_geometry=False)
-        return frame[list(fields)]
+                return pandas.read_parquet(self.path, columns=list(fields))
+            frame = pyogrio.read_dataframe(self.path, layer=self.layer, columns=list(fields), read_geometry=False)
+            return frame[list(fields)]
 
     def class_names(self, field: str) -> list[str] | None:
         """Return the sorted names in an attribute of class names; None if it holds ids."""

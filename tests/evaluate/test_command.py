@@ -196,7 +196,7 @@ class TestBadInput:
         refused(NoOverlapError, "None of the 1 points", tmp_path, map=source, labels=away)
         unread = make_vector([point], "unread.gpkg", class_name=[None])
         refused(LabelError, "No point has both", tmp_path, map=source, labels=unread)
-        refused(VectorError, "gone.gpkg do not exist", tmp_path, map=source, labels=tmp_path / "gone.gpkg")
+        refused(VectorError, "gone.gpkg does not exist", tmp_path, map=source, labels=tmp_path / "gone.gpkg")
         (tmp_path / "text.gpkg").write_text("nothing")
         refused(VectorError, "text.gpkg cannot be read", tmp_path, map=source, labels=tmp_path / "text.gpkg")
 
