@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoasanet.errors import SceneError
+from geoasanet.errors import ManifestError, SceneError
 from geoasanet.sample import BoolArray
 
 LARGEST_SIDE = 2**24
@@ -18,6 +18,8 @@ LARGEST_PIXELS = 2**42
 """Most pixels of a raster: the Earth's surface in pixels of 11 m."""
 LARGEST_BLOCK = 2 * 2**30
 """Most bytes of one decoded block, which GDAL holds in memory as a whole."""
+LARGEST_IMAGE = 2 * 2**30
+"""Most bytes of an image that is read as a whole: a tile, or a scene of a published archive."""
 LARGEST_VALUE = 1e12
 """Largest magnitude of a measurement. What is larger, such as -3.4e38 or 1e300, marks missing data that the file does
 not declare, and would overflow in a network."""
@@ -70,6 +72,28 @@ def check_size(dataset: Any, path: str, role: str) -> None:
             f"{role} raster {path} is stored in blocks of {rows} x {cols} pixels, {block / 2**30:.1f} GiB each when "
             f"decoded; at most {LARGEST_BLOCK // 2**30} GiB are read at a time.",
             f"Rewrite it in tiles: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE {path} tiled.tif",
+        )
+
+
+def check_whole(dataset: Any, path: Path, what: str) -> None:
+    """Raise for an open rasterio dataset that cannot be read as a whole.
+
+    Raises:
+        ManifestError: If a band is complex, it has no bands, or is larger than :data:`LARGEST_IMAGE`.
+    """
+    height, width, count = dataset.height, dataset.width, dataset.count
+    if not count or any(dtype.startswith("complex") for dtype in dataset.dtypes):
+        raise ManifestError(
+            f"{what} {path} has {count} bands of {', '.join(sorted(set(dataset.dtypes))) or 'nothing'}; real numbers "
+            "are needed.",
+            "Convert complex SAR to intensity first.",
+        )
+    size = height * width * sum(_itemsize(dtype) for dtype in dataset.dtypes)
+    if size > LARGEST_IMAGE:
+        raise ManifestError(
+            f"{what} {path} declares {height} x {width} pixels (rows x columns) in {count} bands, "
+            f"{size / 2**30:.3g} GiB; at most {LARGEST_IMAGE // 2**30} GiB are read as a whole.",
+            "Is its header damaged? Whole scenes are cut by geoasanet tile.",
         )
 
 

@@ -18,35 +18,32 @@ from rasterio.io import MemoryFile
 from geoasanet.classes import NODATA, Color
 from geoasanet.errors import ManifestError, OutputError
 from geoasanet.raster.grid import Grid, grid_of
+from geoasanet.raster.limits import check_whole, measured
 from geoasanet.raster.quiet import quiet_georeference
+from geoasanet.raster.source import GDAL_ERRORS
 from geoasanet.sample import BoolArray
 
 
 def read_image(path: Path) -> tuple[NDArray[Any], BoolArray]:
     """Return the bands but alpha, shape (bands, height, width), and validity, shape (height, width).
 
-    Pixels that are not valid (nodata value, alpha, mask band, not finite) are 0.
+    Pixels that are not valid (nodata value, alpha, mask band, no measurement) are 0.
 
     Raises:
         ManifestError: If the file is missing or unreadable.
     """
     if not path.is_file():
         raise ManifestError(f"Tile file {path} does not exist.", "Add it, or take its name out of the lists.")
-    try:
-        with quiet_georeference(), rasterio.open(path) as dataset:
-            alpha = [c == ColorInterp.alpha for c in dataset.colorinterp]
-            bands = [i + 1 for i, is_alpha in enumerate(alpha) if not is_alpha]
-            pixels = dataset.read(bands)
-            if all(MaskFlags.all_valid in dataset.mask_flag_enums[b - 1] for b in bands):
-                valid = np.ones(pixels.shape[1:], bool)
-            else:
-                masks = dataset.read_masks(bands) != 0
-                valid = masks.any(axis=0) if pixels.dtype.kind == "u" else masks.all(axis=0)
-    except (RasterioError, ValueError) as error:
-        reason = str(error.__cause__ or error).strip().rstrip(".")
-        raise ManifestError(f"Tile file {path} cannot be read: {reason}.", "Copy or make it anew.") from None
-    if pixels.dtype.kind == "f":
-        valid &= np.isfinite(pixels).all(axis=0)
+    with _opened(path, "Tile file") as dataset:
+        alpha = [c == ColorInterp.alpha for c in dataset.colorinterp]
+        bands = [i + 1 for i, is_alpha in enumerate(alpha) if not is_alpha]
+        pixels = dataset.read(bands)
+        if all(MaskFlags.all_valid in dataset.mask_flag_enums[b - 1] for b in bands):
+            valid = np.ones(pixels.shape[1:], bool)
+        else:
+            masks = dataset.read_masks(bands) != 0
+            valid = masks.any(axis=0) if pixels.dtype.kind == "u" else masks.all(axis=0)
+    valid &= measured(pixels)
     if not valid.all():
         pixels[:, ~valid] = 0
     return pixels, valid
@@ -59,16 +56,34 @@ def read_plain(path: Path, most: int) -> tuple[NDArray[Any], Grid | None]:
     alpha, which it is not.
 
     Raises:
-        ManifestError: If the file is unreadable.
+        ManifestError: If the file is unreadable or holds what is no measurement.
+    """
+    with _opened(path, "Image") as dataset:
+        pixels = dataset.read(list(range(1, min(most, dataset.count) + 1)))
+        placed = dataset.crs is not None and not dataset.transform.is_identity
+        if not measured(pixels).all():
+            raise ManifestError(
+                f"Image {path} holds NaN, infinity or absurdly large values.", "Is it a file of the published archive?"
+            )
+        return pixels, grid_of(dataset, str(path)) if placed else None
+
+
+@contextlib.contextmanager
+def _opened(path: Path, what: str) -> Iterator[Any]:
+    """Give the open dataset of an image that is read as a whole.
+
+    Raises:
+        ManifestError: If it is unreadable, complex, or declares more than fits into memory; ``what`` names it.
     """
     try:
         with quiet_georeference(), rasterio.open(path) as dataset:
-            pixels = dataset.read(list(range(1, min(most, dataset.count) + 1)))
-            placed = dataset.crs is not None and not dataset.transform.is_identity
-            return pixels, grid_of(dataset, str(path)) if placed else None
-    except RasterioError as error:
+            check_whole(dataset, path, what)
+            yield dataset
+    except ManifestError:
+        raise
+    except (*GDAL_ERRORS, ValueError) as error:
         reason = str(error.__cause__ or error).strip().rstrip(".")
-        raise ManifestError(f"Image {path} cannot be read: {reason}.", "Copy or unpack it anew.") from None
+        raise ManifestError(f"{what} {path} cannot be read: {reason}.", "Copy or make it anew.") from None
 
 
 def as_gray(sar: NDArray[Any], path: Path) -> NDArray[Any]:

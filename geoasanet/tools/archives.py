@@ -168,7 +168,11 @@ def _lists(root: Path, names: set[str]) -> dict[str, int]:
         path = root / f"{kind}.txt"
         if not path.is_file():
             continue
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ManifestError(f"List {path} cannot be read ({error}).", "It must be UTF-8 text.") from None
+        for number, line in enumerate(lines, 1):
             name = line.strip()
             if not name:
                 continue

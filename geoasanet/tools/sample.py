@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -146,8 +147,11 @@ def read_sizes(path: str | os.PathLike[str]) -> dict[str, float]:
     """
     needed = "A line for each stratum is needed: stratum,size (pixels, hectares or shares)."
     sizes: dict[str, float] = {}
+    source = Path(path)
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:  # noqa: PTH123 - takes any path-like
+        if source.exists() and not source.is_file():
+            raise ConfigError(f"{path} is no file.", needed)
+        with source.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             if not {"stratum", "size"} <= set(rows.fieldnames or ()):
                 raise ConfigError(f"{path} has the columns {', '.join(rows.fieldnames or ()) or 'none'}.", needed)

@@ -21,10 +21,16 @@ def read_scene_list(path: str | os.PathLike[str]) -> list[SceneFiles]:
     """
     source = Path(path)
     try:
-        text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        if source.exists() and not source.is_file():
+            raise ManifestError(f"List of scenes {source} is no file.", "Give a CSV file.")
+        return _parse(source, source.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ManifestError(f"List of scenes {source} cannot be read: {reason}.", "Give a CSV file.") from None
+
+
+def _parse(source: Path, text: str) -> list[SceneFiles]:
+    """Return the scenes in the text of a list."""
     first = next(iter(text.splitlines()), "")
     delimiter = ";" if ";" in first and "," not in first else ","
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
