@@ -1,0 +1,264 @@
+"""Which hostile inputs there are, and through which commands each goes."""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tests.hostile import containers, folders, rasters, texts, vectors, weights
+from tests.hostile.good import TILES, lay_out
+
+RASTERS = {**rasters.ODD, **rasters.BROKEN, **containers.CONTAINERS, **containers.NAMES}
+ROLES = ("rgb", "sar", "classes", "confidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One hostile input."""
+
+    family: str
+    """What it pretends to be: a role of rasters, "labels", "schema", "scenes", …"""
+    kind: str
+    """What is wrong with it."""
+    seed: int
+    """Decides everything random."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in reports."""
+        return f"{self.family}: {self.kind} #{self.seed}"
+
+    def make(self, folder: Path, kit: Path) -> Path:
+        """Write it into ``folder``, with what it needs beside it, and return its path."""
+        rng = np.random.default_rng([self.seed, zlib.crc32(f"{self.family}/{self.kind}".encode())])
+        return FAMILIES[self.family].make(self.kind, folder, kit, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A way to hand an input to a command."""
+
+    name: str
+    """What the report calls it."""
+    line: tuple[str, ...]
+    """The command line; INPUT stands for the input and IN/… for a file beside it."""
+    outputs: tuple[str, ...] = ()
+    """What appears in the current folder if it succeeds, relative."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Inputs of one sort."""
+
+    kinds: tuple[str, ...]
+    make: Callable[[str, Path, Path, np.random.Generator], Path]
+    commands: tuple[Command, ...]
+
+
+_PREDICT = ("-c", "IN/good.safetensors", "-o", "map.tif", "--no-progress", "--json")
+_TILE = ("--size", "16", "--block", "1", "-o", "out", "--workers", "1", "--min-valid", "0.1", "--no-progress", "--json")
+_TRAIN = ("--out", "run", "--device", "cpu", "--set", "workers=0", "--no-progress", "--json")
+_INFO = Command("info", ("info", "--json", "--", "INPUT"))
+_COMMANDS = {
+    "rgb": (
+        _INFO,
+        Command("predict RGB", ("predict", *_PREDICT, "--", "INPUT", "IN/good_sar.tif"), ("map.tif",)),
+        Command("tile RGB", ("tile", "--labels", "IN/good_map.tif", *_TILE, "--", "INPUT", "IN/good_sar.tif"), ("out",)),
+    ),
+    "sar": (
+        _INFO,
+        Command("predict SAR", ("predict", *_PREDICT, "--", "IN/good_rgb.tif", "INPUT"), ("map.tif",)),
+        Command("tile SAR", ("tile", "--labels", "IN/good_map.tif", *_TILE, "--", "IN/good_rgb.tif", "INPUT"), ("out",)),
+    ),
+    "classes": (
+        _INFO,
+        Command("vectorize", ("vectorize", "-o", "p.gpkg", "--workers", "1", "--no-progress", "--json", "--", "INPUT"), ("p.gpkg",)),
+        Command("eval --map", ("eval", "--map=INPUT", "--labels", "IN/good_labels.gpkg", "--report", "r.html", "--no-progress", "--json"), ("r.html",)),
+        Command("eval --labels", ("eval", "--map", "IN/good_map.tif", "--labels=INPUT", "--no-progress", "--json")),
+        Command("tile --labels", ("tile", "--labels=INPUT", *_TILE, "IN/good_rgb.tif", "IN/good_sar.tif"), ("out",)),
+    ),
+    "confidence": (
+        Command("vectorize --confidence", ("vectorize", "IN/good_map.tif", "--confidence=INPUT", "-o", "p.gpkg", "--workers", "1", "--no-progress", "--json"), ("p.gpkg",)),
+    ),
+    "labels": (
+        _INFO,
+        Command("eval --labels", ("eval", "--map", "IN/good_map.tif", "--labels=INPUT", "--report", "r.html", "--no-progress", "--json"), ("r.html",)),
+        Command("tile --labels", ("tile", "--labels=INPUT", *_TILE, "IN/good_rgb.tif", "IN/good_sar.tif"), ("out",)),
+        Command("predict --aoi", ("predict", *_PREDICT, "--aoi=INPUT", "IN/good_rgb.tif", "IN/good_sar.tif"), ("map.tif",)),
+    ),
+    "schema": (
+        Command("tile --classes", ("tile", "--labels", "IN/good_map.tif", "--classes=INPUT", *_TILE, "IN/good_rgb.tif", "IN/good_sar.tif"), ("out",)),
+        Command("convert --classes", ("convert", "IN/good.pth", "--classes=INPUT", "-o", "c.safetensors", "--json"), ("c.safetensors",)),
+    ),
+    "scenes": (Command("tile --scenes", ("tile", "--scenes=INPUT", *_TILE), ("out",)),),
+    "strata": (
+        Command("eval --strata", ("eval", "--map", "IN/good_map.tif", "--labels", "IN/points.gpkg", "--strata=INPUT", "--no-progress", "--json")),
+    ),
+    "config": (Command("train CONFIG", ("train", "INPUT", "--data", "IN/good_tiles", *_TRAIN), ("run",)),),
+    "dataset": (
+        _INFO,
+        Command("eval --data", ("eval", "-c", "IN/good.safetensors", "--data=INPUT", "--report", "r.html", "--no-progress", "--json"), ("r.html",)),
+        Command("train --data", ("train", "IN/good.yaml", "--data=INPUT", *_TRAIN), ("run",)),
+    ),
+    "archive": (
+        Command("tile --layout", ("tile", "--layout", "pie-rgb-sar", "INPUT", "-o", "out", "--workers", "1", "--no-progress", "--json"), ("out",)),
+    ),
+    "checkpoint": (
+        _INFO,
+        Command("predict -c", ("predict", "-c", "INPUT", "-o", "map.tif", "--no-progress", "--json", "IN/good_rgb.tif", "IN/good_sar.tif"), ("map.tif",)),
+        Command("eval -c", ("eval", "-c", "INPUT", "--data", "IN/good_tiles", "--report", "r.html", "--no-progress", "--json"), ("r.html",)),
+    ),
+    "pickle": (
+        Command("convert", ("convert", "INPUT", "-o", "c.safetensors", "--json"), ("c.safetensors",)),
+        _INFO,
+        Command("train encoder_weights", ("train", "IN/good.yaml", "--data", "IN/good_tiles", "--set", "encoder_weights=INPUT", *_TRAIN), ("run",)),
+    ),
+    "run": (Command("train --resume", ("train", "--resume=INPUT", "--max-iters", "2", "--device", "cpu", "--no-progress", "--json")),),
+}  # fmt: skip
+
+
+def _raster(role: str) -> Callable[[str, Path, Path, np.random.Generator], Path]:
+    def make(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+        lay_out(kit, folder, "good_rgb.tif", "good_sar.tif", "good_map.tif", "good_labels.gpkg", "good.safetensors")
+        return RASTERS[kind](folder, role, rng)
+
+    return make
+
+
+def _beside(*names: str) -> Callable[[Callable[..., Path]], Callable[[str, Path, Path, np.random.Generator], Path]]:
+    """Return a wrapper that lays good files beside the hostile one."""
+
+    def wrap(make: Callable[..., Path]) -> Callable[[str, Path, Path, np.random.Generator], Path]:
+        def both(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+            lay_out(kit, folder, *names)
+            return make(kind, folder, kit, rng)
+
+        return both
+
+    return wrap
+
+
+@_beside("good_rgb.tif", "good_sar.tif", "good_map.tif", "good.safetensors")
+def _labels(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+    return vectors.VECTORS[kind](folder, rng)
+
+
+_NO_FILES = {f"a {kind}": kind for kind in ("folder", "pipe", "missing", "device")}
+
+
+def _written(kind: str, name: str, contents: dict[str, str | bytes], sound: str) -> texts.Maker:
+    if kind in _NO_FILES:
+        return texts.no_file(name, _NO_FILES[kind])
+    if kind == "garbled":
+        return texts.garbled(name, sound)
+    return texts.writer(name, contents[kind])
+
+
+_SCHEMA = (
+    "classes:\n- {id: 0, name: water, color: [1, 2, 3]}\n- {id: 1, name: forest}\n- a\n- b\n- c\nignore_index: 255\n"
+)
+
+
+@_beside("good_rgb.tif", "good_sar.tif", "good_map.tif", "good.pth")
+def _schema(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+    return _written(kind, "hostile.yaml", texts.YAML, _SCHEMA)(folder, rng)
+
+
+@_beside("good_rgb.tif", "good_sar.tif", "good_map.tif")
+def _scenes(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+    sound = "rgb,sar,labels\ngood_rgb.tif,good_sar.tif,good_map.tif\n"
+    return _written(kind, "hostile.csv", texts.SCENES, sound)(folder, rng)
+
+
+@_beside("good_map.tif", "points.gpkg")
+def _strata(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+    return _written(kind, "hostile.csv", texts.STRATA, "stratum,size\nwater,5\nforest,6\n")(folder, rng)
+
+
+@_beside("good_tiles")
+def _config(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+    sound = (kit / "good.yaml").read_text()
+    if kind in texts.CONFIGS:
+        return texts.writer("hostile.yaml", f"{sound}{texts.CONFIGS[kind]}\n")(folder, rng)
+    return _written(kind, "hostile.yaml", texts.YAML, sound)(folder, rng)
+
+
+@_beside("good.safetensors", "good.yaml")
+def _dataset(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+    path = folder / "hostile"
+    shutil.copytree(kit / "good_tiles", path)
+    if kind.startswith("yaml: "):
+        (path / "dataset.yaml").unlink()
+        sound = (kit / "good_tiles" / "dataset.yaml").read_text()
+        _written(kind.removeprefix("yaml: "), "dataset.yaml", texts.YAML, sound)(path, rng)
+    else:
+        folders.DATASETS[kind](path, rng)
+    return path
+
+
+def _archive(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+    path = folders.archive(kit / "good_tiles", folder / "hostile")
+    folders.ARCHIVES[kind](path, rng)
+    return path
+
+
+@_beside("good_rgb.tif", "good_sar.tif", "good_tiles")
+def _checkpoint(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+    if kind in _NO_FILES:
+        return texts.no_file("hostile.safetensors", _NO_FILES[kind])(folder, rng)
+    return weights.CHECKPOINTS[kind](folder, kit / "good.safetensors", rng)
+
+
+@_beside("good.yaml", "good_tiles")
+def _pickle(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+    if kind in _NO_FILES:
+        return texts.no_file("hostile.pth", _NO_FILES[kind])(folder, rng)
+    return weights.PICKLES[kind](folder, kit / "good.pth", rng)
+
+
+@_beside("good_tiles")
+def _run(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+    path = folder / "hostile"
+    shutil.copytree(kit / "good_run", path)
+    config = path / "config.yaml"
+    config.write_text(config.read_text().replace(TILES, str(folder / "good_tiles")))
+    if kind in weights.STATES:
+        (path / "state.previous.pt").unlink(missing_ok=True)
+        weights.STATES[kind](path, kit / "good_run" / "state.pt", rng)
+    else:
+        sound = config.read_text()
+        config.unlink()
+        _written(kind.removeprefix("config: "), "config.yaml", texts.YAML, sound)(path, rng)
+    return path
+
+
+_OTHER = (*_NO_FILES, "garbled")
+_MAKERS: dict[str, tuple[tuple[str, ...], Callable[[str, Path, Path, np.random.Generator], Path]]] = {
+    **{role: (tuple(RASTERS), _raster(role)) for role in ROLES},
+    "labels": (tuple(vectors.VECTORS), _labels),
+    "schema": ((*texts.YAML, *_OTHER), _schema),
+    "scenes": ((*texts.SCENES, *_OTHER), _scenes),
+    "strata": ((*texts.STRATA, *_OTHER), _strata),
+    "config": ((*texts.CONFIGS, *texts.YAML, *_OTHER), _config),
+    "dataset": ((*folders.DATASETS, *(f"yaml: {kind}" for kind in (*texts.YAML, *_OTHER))), _dataset),
+    "archive": (tuple(folders.ARCHIVES), _archive),
+    "checkpoint": ((*weights.CHECKPOINTS, *_NO_FILES), _checkpoint),
+    "pickle": ((*weights.PICKLES, *_NO_FILES), _pickle),
+    "run": ((*weights.STATES, *(f"config: {kind}" for kind in (*texts.YAML, *_OTHER))), _run),
+}
+FAMILIES = {name: Family(kinds, make, _COMMANDS[name]) for name, (kinds, make) in _MAKERS.items()}
+"""All sorts of inputs."""
+
+
+def all_cases(seed: int = 0) -> Iterator[Case]:
+    """Give cases without end: every kind of every family once, then all again with other seeds."""
+    while True:
+        for name, family in FAMILIES.items():
+            for kind in family.kinds:
+                yield Case(name, kind, seed)
+        seed += 1
