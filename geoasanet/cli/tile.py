@@ -93,12 +93,7 @@ def command(console: Console, *, rgb: str | None, sar: str | None, **arguments: 
     """
     from geoasanet.tools.tile import tile
 
-    try:
-        result = tile(rgb, sar, progress=console.progress, **arguments)
-    except KeyboardInterrupt:
-        console.stop()
-        click.echo("Interrupted; the same command goes on where it stopped.", err=True)
-        raise click.exceptions.Exit(130) from None
+    result = tile(rgb, sar, progress=console.progress, **arguments)
     if arguments["dry_run"]:
         console.warn(result.warnings)
         console.report(result.to_dict(), result.lines())

@@ -89,7 +89,7 @@ def open_cutter(
             readers.put(reader)
         pool = ThreadPoolExecutor(workers, thread_name_prefix="tile")
         stack.callback(pool.shutdown, cancel_futures=True)
-        yield SceneCutter(_Cutter(plan, number, layout, spec, palette, readers), pieces, pool, workers)
+        yield SceneCutter(_Cutter(plan, number, layout, spec, palette, readers), pieces, pool, workers, cache)
 
 
 class SceneCutter:
@@ -100,13 +100,17 @@ class SceneCutter:
         pieces: All of them.
         pool: The threads.
         workers: How many they are.
+        cache_bytes: Size of GDAL's block cache.
     """
 
-    def __init__(self, cutter: _Cutter, pieces: Sequence[_Piece], pool: ThreadPoolExecutor, workers: int) -> None:
+    def __init__(
+        self, cutter: _Cutter, pieces: Sequence[_Piece], pool: ThreadPoolExecutor, workers: int, cache_bytes: int
+    ) -> None:
         self._cutter = cutter
         self._pool = pool
         self._ahead = 2 * workers
         self.pieces = pieces
+        self.cache_bytes = cache_bytes
 
     def cut(self, numbers: Iterable[int], folder: Path, save: Save) -> Generator[PieceTiles, None, None]:
         """Write the tiles of some pieces and yield what became of each, in the order in which they are finished.

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,33 @@ def open_journal(folder: Path, description: Mapping[str, Any], *, resume: bool) 
         reason = error.strerror or error
         raise OutputError(f"{folder} cannot be written: {reason}.", "Is there room on the disk?") from error
     return False
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other runs from working in a folder of unfinished work; the system lets go of it with the process.
+
+    Raises:
+        ConfigError: If another run works in it.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (ImportError, OSError):  # Windows; or there is no such folder yet
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"Another run works in {folder}.", "Wait until it ends, or stop it, or choose another output."
+                ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def file_stamp(path: str) -> dict[str, Any]:

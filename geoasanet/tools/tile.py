@@ -16,7 +16,8 @@ from geoasanet.raster.scaling import SarScale
 from geoasanet.raster.tileplan import ScenePlan, common_spec
 from geoasanet.tools.archives import find_archive, list_archive
 from geoasanet.tools.dryrun import DryRun
-from geoasanet.tools.tilearchive import ArchiveJob, tile_archive
+from geoasanet.tools.tilearchive import tile_archive
+from geoasanet.tools.tilearchivejob import ArchiveJob
 from geoasanet.tools.tiledry import dry_run_archive, dry_run_tiles, require_room
 from geoasanet.tools.tilefolder import Unfinished, check_folder, check_split
 from geoasanet.tools.tileinputs import find_classes, layouts_of, prefixes, scene_files

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import math
 import zlib
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,6 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.transform import Affine
 
 import geoasanet
 from geoasanet.bands import InputBands
@@ -32,79 +28,11 @@ from geoasanet.raster.moments import Moments, class_weights, sensor_bands
 from geoasanet.raster.parallel import as_finished
 from geoasanet.raster.quiet import quiet_georeference
 from geoasanet.raster.tilefile import WRITE_OPTIONS, Save, as_gray, read_plain, save_bytes, write_image, write_label
-from geoasanet.raster.tilerecord import moments_from_list, moments_to_list
 from geoasanet.tools.archives import Archive, ArchiveItem
-from geoasanet.tools.journal import file_stamp
+from geoasanet.tools.tilearchivejob import ArchiveJob, ArchiveTile
 from geoasanet.tools.tilejournal import Entry, TileJournal
 from geoasanet.tools.tileset import Finished, write_lists, write_manifest
 from geoasanet.windows import Window
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveJob:
-    """A published data set to be turned into a dataset folder."""
-
-    archive: Archive
-    items: Sequence[ArchiveItem]
-    """Its files."""
-    size: int
-    """Side of the tiles that scenes are cut into, pixels."""
-    seed: int
-    """Draws the split where the archive does not say."""
-    workers: int
-    """Threads."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return all that decides the dataset's bytes."""
-        files = [(i.name, i.split, *(file_stamp(str(p)) for p in (i.rgb, i.sar, i.label))) for i in self.items]
-        digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
-        return {
-            "layout": self.archive.name,
-            "folder": str(self.items[0].rgb.resolve().parent),
-            "files": digest,
-            "size": self.size,
-            "seed": self.seed,
-            "version": geoasanet.__version__,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """A tile that was written."""
-
-    name: str
-    split: int
-    pixels: NDArray[np.int64]
-    """Labelled pixels of each class."""
-    rgb: Moments
-    sar: Moments
-    grid: Grid | None
-    """Its place on the ground, if the archive says."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-serialisable form that loses nothing."""
-        grid = self.grid
-        return {
-            "name": self.name,
-            "split": self.split,
-            "pixels": self.pixels.tolist(),
-            "rgb": moments_to_list(self.rgb),
-            "sar": moments_to_list(self.sar),
-            "grid": None if grid is None else [grid.crs.to_wkt(), list(grid.transform)[:6], grid.height, grid.width],
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> _Cut:
-        """Return what :meth:`to_dict` was made from."""
-        place = data["grid"]
-        return cls(
-            name=data["name"],
-            split=data["split"],
-            pixels=np.array(data["pixels"], np.int64),
-            rgb=moments_from_list(data["rgb"]),
-            sar=moments_from_list(data["sar"]),
-            grid=None if place is None else Grid(CRS.from_wkt(place[0]), Affine(*place[1]), place[2], place[3]),
-        )
 
 
 def tile_archive(job: ArchiveJob, journal: TileJournal, progress: Progress) -> Finished:
@@ -123,16 +51,16 @@ def tile_archive(job: ArchiveJob, journal: TileJournal, progress: Progress) -> F
         LabelError: If a label value is none of the data set's.
         OutputError: If a tile cannot be written.
     """
-    earlier = journal.recover(job.workers, progress) if journal.entries else journal.keep([])
-    done = {entry["item"] for entry in earlier}
+    entries = journal.recover(job.workers, progress)
+    done = {entry["item"] for entry in entries}
     progress("Tiling", len(done), len(job.items), "files")
     todo = [number for number in range(len(job.items)) if number not in done]
-    for number, entry in enumerate(cut_items(job, todo, journal.data), len(done) + 1):
+    for entry in cut_items(job, todo, journal.data):
         journal.add(entry)
-        progress("Tiling", number, len(job.items), "files")
-    entries = sorted(journal.entries, key=lambda entry: int(entry["item"]))
-    cuts = [_Cut.from_dict(cut) for entry in entries for cut in entry["cuts"]]
-    return _finish(job, cuts, journal.data)
+        entries.append(entry)
+        progress("Tiling", len(entries), len(job.items), "files")
+    entries.sort(key=lambda entry: int(entry["item"]))
+    return _finish(job, [ArchiveTile.from_dict(cut) for entry in entries for cut in entry["cuts"]], journal.data)
 
 
 def cut_items(
@@ -160,7 +88,7 @@ def cut_items(
             raise
 
 
-def _finish(job: ArchiveJob, done: Sequence[_Cut], folder: Path) -> Finished:
+def _finish(job: ArchiveJob, done: Sequence[ArchiveTile], folder: Path) -> Finished:
     """Write lists, statistics and outlines."""
     archive = job.archive
     _, warnings = _splits(archive, job.items, job.seed)
@@ -193,7 +121,7 @@ def _finish(job: ArchiveJob, done: Sequence[_Cut], folder: Path) -> Finished:
     return Finished({s: len(n) for s, n in names.items()}, pixels, weights, warnings)
 
 
-def _write_footprints(folder: Path, archive: Archive, cuts: Sequence[_Cut]) -> None:
+def _write_footprints(folder: Path, archive: Archive, cuts: Sequence[ArchiveTile]) -> None:
     """Write ``tiles.gpkg`` if the archive says where its images are."""
     rows = []
     for cut in cuts:
@@ -243,7 +171,7 @@ class _Writer:
         cuts = [cut.to_dict() for cut in self._cut(item, self.splits[number], keep)]
         return {"item": number, "cuts": cuts, "files": files}
 
-    def _cut(self, item: ArchiveItem, split: int, save: Save) -> list[_Cut]:
+    def _cut(self, item: ArchiveItem, split: int, save: Save) -> list[ArchiveTile]:
         rgb, grid = read_plain(item.rgb, 3)
         if rgb.shape[0] < 3:
             raise ManifestError(f"{item.rgb} has {rgb.shape[0]} bands, red, green and blue are needed.")
@@ -263,7 +191,7 @@ class _Writer:
 
     def _write(
         self, name: str, split: int, window: Window, arrays: tuple[NDArray[Any], ...], grid: Grid | None, save: Save
-    ) -> _Cut:
+    ) -> ArchiveTile:
         archive = self.job.archive
         rgb, sar, label = (np.ascontiguousarray(a[(..., *window.slices)]) for a in arrays)
         place = None if grid is None else grid.crop(window)
@@ -274,7 +202,7 @@ class _Writer:
         write_image(self.folder / "rgb" / f"{name}.tif", rgb, everywhere, place, save)
         write_image(self.folder / "sar" / f"{name}.tif", sar, everywhere, place, save)
         write_label(self.folder / "label" / f"{name}.tif", label, place, palette, save)
-        return _Cut(name, split, counts, Moments.of(rgb, everywhere), Moments.of(sar, everywhere), place)
+        return ArchiveTile(name, split, counts, Moments.of(rgb, everywhere), Moments.of(sar, everywhere), place)
 
     def _windows(self, label: NDArray[np.uint8]) -> list[Window]:
         """Return the windows of a scene, or the whole of a finished tile."""

@@ -25,7 +25,8 @@ from geoasanet.tools.dryrun import (
     time_left,
 )
 from geoasanet.tools.journal import find_journal
-from geoasanet.tools.tilearchive import ArchiveJob, cut_items
+from geoasanet.tools.tilearchive import cut_items
+from geoasanet.tools.tilearchivejob import ArchiveJob
 from geoasanet.tools.tilefolder import Unfinished
 from geoasanet.tools.tilejob import TileJob
 from geoasanet.tools.tilejournal import Entry, TileJournal, read_entries
@@ -64,6 +65,8 @@ class Trial:
     """Pieces whose time was taken; the first of a scene's may wait for its files to be opened."""
     seconds: float
     """Time of those."""
+    more_memory: int = 0
+    """Bytes of GDAL's block cache that a whole run fills beyond these pieces, at most."""
     faults: tuple[Fault, ...] = ()
     """Blocks of the inputs that could not be read."""
 
@@ -136,7 +139,7 @@ def require_room(job: TileJob, unfinished: Unfinished, journal: TileJournal) -> 
     Raises:
         OutputError: Names what is needed and what is free.
     """
-    written = _written(journal.entries)
+    written = _written(journal.earlier)
     most = job.windows * job.spec.most_bytes(len(job.folders)) - written
     if not shortages(space_needed([(unfinished.folder, most)])):
         return
@@ -156,11 +159,12 @@ def try_tiles(job: TileJob, folder: Path, progress: Progress) -> Trial:
     Raises:
         GeoASANetError: If a file cannot be read, or holds what it must not.
     """
-    scale, windows, timed, seconds = _Scale(), 0, 0, 0.0
+    scale, windows, timed, seconds, more = _Scale(), 0, 0, 0.0, 0
     faults: list[Fault] = []
     scenes = _spread(len(job.plans), _SCENES)
     for position, number in enumerate(scenes):
         progress("Trying", position, len(scenes), "scenes")
+        plan, before = job.plans[number], windows
         with job.cutter(number) as cutter:
             numbers = _spread(len(cutter.pieces), _PIECES)
             rounds = [numbers[:1], numbers[1:]] if len(numbers) > 1 else [numbers]
@@ -175,8 +179,11 @@ def try_tiles(job: TileJob, folder: Path, progress: Progress) -> Trial:
                         if time.monotonic() - started > _SECONDS / len(scenes):
                             break
                 seconds += time.monotonic() - started if some is rounds[-1] else 0
+            decoded = plan.row_bytes * plan.grid.height
+            read = decoded * (windows - before) // max(1, sum(len(piece.tiles) for piece in cutter.pieces))
+            more = max(more, min(cutter.cache_bytes, decoded) - read)
     progress("Trying", len(scenes), len(scenes), "scenes")
-    return Trial(windows, scale.bytes, timed, seconds, tuple(faults))
+    return Trial(windows, scale.bytes, timed, seconds, more, tuple(faults))
 
 
 def on_disk(size: int) -> int:
@@ -202,7 +209,7 @@ def _describe(
         inputs=tuple(inputs),
         outputs=(OutputFile.of(unfinished.target, size),),
         work=work,
-        memory_bytes=peak_memory_bytes(),
+        memory_bytes=None if (peak := peak_memory_bytes()) is None else peak + trial.more_memory,
         temporary_bytes=0,
         spaces=spaces,
         seconds=time_left(trial.seconds, timed=trial.timed, remaining=work[0].remaining),

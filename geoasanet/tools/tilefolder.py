@@ -13,8 +13,9 @@ from typing import Any
 
 from geoasanet.errors import ConfigError, LabelError, ManifestError, OutputError, OutputExistsError
 from geoasanet.files import check_output
+from geoasanet.interrupt import interruptible
 from geoasanet.raster.manifest import is_ours
-from geoasanet.tools.journal import open_journal, partial_folder
+from geoasanet.tools.journal import held, open_journal, partial_folder
 from geoasanet.tools.tilejournal import TileJournal
 
 
@@ -72,10 +73,11 @@ class Unfinished:
 
     def restore(self) -> None:
         """Put right what a run that was killed while the two changed places left behind."""
-        if self.replaced.exists() and not self.target.exists():
-            self.replaced.rename(self.target)
-        elif self.replaced.exists():
-            shutil.rmtree(self.folder)
+        with held(self.folder):
+            if self.replaced.exists() and not self.target.exists():
+                self.replaced.rename(self.target)
+            elif self.replaced.exists():
+                shutil.rmtree(self.folder)
 
     @contextlib.contextmanager
     def working(self, description: Mapping[str, Any], folders: Iterable[str], *, resume: bool) -> Iterator[TileJournal]:
@@ -85,18 +87,19 @@ class Unfinished:
             ConfigError: If there is unfinished work of another description.
             OutputError: If it cannot be written.
         """
-        open_journal(self.folder, description, resume=resume)
-        pieces = 0
+        with held(self.folder):
+            open_journal(self.folder, description, resume=resume)
+        journal = None
         try:
-            journal = TileJournal(self.folder, self.data, folders)
-            pieces = len(journal.entries)
-            try:
+            with held(self.folder):
+                journal = TileJournal(self.folder, self.data, folders)
                 yield journal
-            finally:
-                pieces = len(journal.entries)
         except BaseException as error:
-            if not pieces or isinstance(error, LabelError | ManifestError):
+            worth = journal is not None and journal.count > 0 and not isinstance(error, LabelError | ManifestError)
+            if not worth:
                 shutil.rmtree(self.folder, ignore_errors=True)
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt("the same command goes on where it stopped" if worth else "") from None
             raise
 
     def publish(self) -> None:
@@ -129,12 +132,16 @@ def _settle(folder: Path) -> None:
     if not hasattr(libc, "syncfs"):
         return
     handle = os.open(folder, os.O_RDONLY)
+
+    def wait() -> int:
+        return ctypes.get_errno() if libc.syncfs(handle) else 0
+
     try:
-        if libc.syncfs(handle):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        number = interruptible(wait)  # a slow disk takes its time
     finally:
         os.close(handle)
+    if number:
+        raise OSError(number, os.strerror(number))
 
 
 def check_split(split: Sequence[float]) -> tuple[float, float, float]:

@@ -139,9 +139,8 @@ def cut_all(job: TileJob, journal: TileJournal, progress: Progress, save: Save =
     Raises:
         GeoASANetError: If a file cannot be read or written.
     """
-    earlier = journal.recover(job.workers, progress) if journal.entries else journal.keep([])
-    if job.on_error == "fail" and any(entry["faults"] for entry in earlier):
-        earlier = journal.keep([entry for entry in earlier if not entry["faults"]])
+    # What was left out by an earlier run with --on-error nodata is read again where that is not asked for.
+    earlier = journal.recover(job.workers, progress, lambda entry: job.on_error == "nodata" or not entry["faults"])
     pieces = [PieceTiles.from_dict(entry) for entry in earlier]
     done = {(piece.scene, piece.piece) for piece in pieces}
     windows, total = sum(piece.windows for piece in pieces), job.windows

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,46 +39,48 @@ class TileJournal:
     def __init__(self, folder: Path, data: Path, folders: Iterable[str]) -> None:
         self.data = data
         self._path = folder / _NAME
-        self.entries = read_entries(folder)
+        self.earlier = read_entries(folder)
+        """Pieces that an earlier run noted; not yet checked."""
+        self.count = len(self.earlier)
+        """Pieces that are finished."""
         try:
             for name in folders:
                 (data / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _cannot_write(data, error) from error
 
-    def recover(self, workers: int, progress: Progress = silent) -> list[Entry]:
-        """Return the pieces whose files are whole; remove all other files.
+    def recover(
+        self, workers: int, progress: Progress = silent, wanted: Callable[[Entry], bool] = lambda entry: True
+    ) -> list[Entry]:
+        """Return the pieces of an earlier run whose files are whole; remove all other files.
 
         Args:
             workers: Threads that read the files.
             progress: Told how many pieces are checked.
+            wanted: Tells which pieces are to be kept, if their files are whole.
 
         Raises:
             OutputError: If the journal cannot be written.
         """
-        whole = []
+        entries, whole = [entry for entry in self.earlier if wanted(entry)], []
         with ThreadPoolExecutor(workers, thread_name_prefix="check") as pool:
             try:
-                for number, good in enumerate(pool.map(self._is_whole, self.entries), 1):
+                for number, good in enumerate(pool.map(self._is_whole, entries), 1):
                     if good:
-                        whole.append(self.entries[number - 1])
-                    progress("Checking", number, len(self.entries), "pieces")
+                        whole.append(entries[number - 1])
+                    progress("Checking", number, len(entries), "pieces")
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        return self.keep(whole)
-
-    def keep(self, entries: list[Entry]) -> list[Entry]:
-        """Forget all but some entries, with their files; return those."""
-        known = {path for entry in entries for path in entry["files"]}
+        known = {path for entry in whole for path in entry["files"]}
         for path in self.data.rglob("*"):
             if path.is_file() and path.relative_to(self.data).as_posix() not in known:
                 path.unlink()
-        content = b"".join(map(_line, entries))
+        content = b"".join(map(_line, whole))
         if not self._path.exists() or self._path.read_bytes() != content:  # a line that was cut off must go, too
             save_bytes(self._path, content)
-        self.entries = entries
-        return entries
+        self.earlier, self.count = [], len(whole)
+        return whole
 
     def add(self, entry: Entry) -> None:
         """Note a finished piece; its files must have been written.
@@ -91,7 +93,7 @@ class TileJournal:
                 file.write(_line(entry))
         except OSError as error:
             raise _cannot_write(self._path, error) from error
-        self.entries.append(entry)
+        self.count += 1
 
     def _is_whole(self, entry: Mapping[str, Any]) -> bool:
         for path, (size, checksum) in entry["files"].items():
