@@ -1,8 +1,11 @@
 """The description inside a checkpoint, read without torch and without the weights.
 
 A checkpoint is a ``.safetensors`` file: eight bytes of header length, a JSON header that lists every tensor's type,
-shape and place, then the tensors. Its free-text entry ``geoasanet`` holds what is described here. All of it is
-checked before anything is allocated; nothing of it is ever executed.
+shape and place, then the tensors. Its free-text entry ``geoasanet`` holds what is described here, in JSON: ``format``
+(1), ``version``, ``name`` and ``arguments`` of the network, ``classes``, ``bands``, ``window_size``, ``training`` (a
+summary, ``calibration`` among it), ``temperature`` (1 where it is absent) and, in exported files only,
+``export``. Readers skip keys that they do not know. All of it is checked before anything is allocated; nothing of it
+is ever executed.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -112,6 +113,8 @@ def export(
         raise ConfigError(f"Output {target} has another suffix than .{to}, by which predict tells it.", "Rename it.")
     if not isinstance(loaded.model, Network):
         raise CheckpointError(f"{loaded.path} is an ONNX file.", "Export the checkpoint that it was made of.")
+    if next(loaded.model.parameters()).device.type != "cpu":
+        loaded = replace(loaded, model=copy.deepcopy(loaded.model).cpu())
     plan = Export(
         form=form or ("stacked" if to == "onnx" else "separate"),
         window=loaded.window_size if window is None else window,

@@ -16,6 +16,7 @@ from geoasanet.classes import ClassSchema
 from geoasanet.errors import BandError, CheckpointError, ConfigError
 from geoasanet.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint_header
 from geoasanet.models.network import Network
+from geoasanet.models.onnxfile import OnnxNetwork
 from geoasanet.raster.scaling import SarScale, Scaling, choose_scaling, range_warnings
 from geoasanet.raster.scene import Scene
 from geoasanet.tools.checkpoints import find_checkpoint, packaged_checkpoints
@@ -88,7 +89,9 @@ def load_network(
 
 
 def origin_notes(network: MapNetwork) -> list[str]:
-    """Say what a packaged checkpoint was trained on; of others the user knows."""
+    """Say what a packaged checkpoint was trained on, of others the user knows; and where an ONNX file is run."""
+    if isinstance(network.model, OnnxNetwork) and torch.cuda.is_available():
+        return [f"{network.label} is run by onnxruntime on the CPU in fp32; its checkpoint would use the GPU."]
     if network.checkpoint is None or network.checkpoint not in packaged_checkpoints().values():
         return []
     data = read_checkpoint_header(network.checkpoint).training.get("data", "unknown data")
