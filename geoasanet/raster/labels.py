@@ -12,6 +12,7 @@ from rasterio.enums import ColorInterp
 
 from geoasanet.classes import NODATA, ClassSchema
 from geoasanet.errors import LabelError
+from geoasanet.interrupt import interruptible
 from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.labelvalues import unknown_value, value_table
@@ -189,7 +190,8 @@ def open_labels(
     if is_vector(name):
         from geoasanet.raster.vectorlabels import VectorLabels  # loads pandas, which raster labels need not hold
 
-        labels = VectorLabels.open(name, grid, classes=classes, field=field)
+        # Reading millions of polygons takes minutes in machine code.
+        labels = interruptible(lambda: VectorLabels.open(name, grid, classes=classes, field=field))
     elif field is not None:
         raise LabelError(f"--class-field {field} was given, but the labels {name} are a raster.", "Leave it out.")
     else:

@@ -65,6 +65,10 @@ def tile(
 def tile(
     rgb: PathLike | None = None, sar: PathLike | None = None, *, dry_run: Literal[True], **options: Unpack[TileOptions]
 ) -> DryRun: ...
+@overload
+def tile(
+    rgb: PathLike | None = None, sar: PathLike | None = None, *, dry_run: bool, **options: Unpack[TileOptions]
+) -> TileResult | DryRun: ...
 def tile(
     rgb: PathLike | None = None,
     sar: PathLike | None = None,

@@ -292,6 +292,46 @@ def test_ctrl_c(files: Arguments, tmp_path: Path) -> None:
     assert journal.exists() and not (tmp_path / "out").exists()
 
 
+def test_two_runs_at_a_time(files: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is refused, with or without --no-resume, and the first goes on."""
+    genuine = tilejournal.TileJournal.add
+    refused: list[str] = []
+
+    def add(self: tilejournal.TileJournal, entry: tilejournal.Entry) -> None:
+        genuine(self, entry)
+        if not refused:
+            for resume in (True, False):
+                with pytest.raises(ConfigError, match="Another run works in") as caught:
+                    tile(**files, out=tmp_path / "out", resume=resume)
+                refused.append(str(caught.value))
+
+    monkeypatch.setattr(tilejournal.TileJournal, "add", add)
+    tile(**files, out=tmp_path / "out")
+    assert len(refused) == 2 and {p.name for p in tmp_path.iterdir()} == {"scene", "out"}
+
+
+def test_an_archive_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, rng = tmp_path / "archive", np.random.default_rng(0)
+    for kind, bands, top in (("optical", 3, 256), ("sar", 1, 256), ("lbl", 1, 8)):
+        (root / kind).mkdir(parents=True)
+        for number in range(6):
+            pixels = rng.integers(0, top, (bands, 70, 50), np.uint8) * (10 if kind == "lbl" else 1)
+            write_raster(root / kind / f"N{number}.tif", pixels)
+    arguments = {"rgb": root, "layout": "whu-opt-sar", "size": 32}
+    tile(**arguments, out=tmp_path / "whole")
+    interrupted(arguments, tmp_path / "out", monkeypatch, pieces=4)
+    done: list[float] = []
+    with pytest.raises(ConfigError, match=r"differs in seed \(0 then, 1 now\)"):
+        tile(**arguments, out=tmp_path / "out", seed=1)
+    tile(
+        **arguments,
+        out=tmp_path / "out",
+        progress=lambda task, count, *_: done.append(count) if task == "Tiling" else None,
+    )
+    assert done == [4, 5, 6] and contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert (tmp_path / "out/tiles.gpkg").exists()
+
+
 def test_an_exception_in_a_thread_ends_the_run(
     files: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
