@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ import pyogrio
 import pyproj
 
 from geoasanet.classes import ClassSchema
-from geoasanet.errors import ConfigError, GeoASANetError, VectorError
+from geoasanet.errors import ConfigError, GeoASANetError, OutputError, VectorError
 from geoasanet.files import atomic_output, check_output
 from geoasanet.raster.polygons.coverage import Batch
 from geoasanet.raster.styles import legend_entries, qml, sld
+from geoasanet.raster.vectorcheck import is_whole
 
 DRIVERS = {
     ".gpkg": "GPKG",
@@ -111,7 +113,8 @@ def write_layer(path: Path, layer: Layer, batches: Iterable[Batch], *, overwrite
         Warnings.
 
     Raises:
-        VectorError: If the file cannot be written.
+        OutputError: If the file cannot be written; what was there before is then untouched.
+        VectorError: If the format cannot hold the layer.
     """
     suffix = path.suffix.lower()
     warnings = []
@@ -122,13 +125,17 @@ def write_layer(path: Path, layer: Layer, batches: Iterable[Batch], *, overwrite
     keeps_style = suffix != ".gpkg" and style.exists() and not overwrite
     if keeps_style:
         warnings.append(f"{style} exists and was kept; add --overwrite to replace the style too.")
-    with atomic_output(path) as temporary, _explained(path):
+    with _explained(path), atomic_output(path) as temporary:
         schema = _arrow_schema(layer, suffix)
         stream = _Stream(batches, layer, schema)
         if suffix == ".parquet":
             _write_parquet(temporary, layer, schema, stream)
         else:
             _write_with_gdal(temporary, suffix, layer, schema, stream)
+        if stream.error is not None:
+            raise stream.error
+        if not is_whole(temporary, layer.features):
+            raise OSError("the end of what was written is missing")
         if suffix == ".gpkg":
             _embed_style(temporary, layer)
         elif not keeps_style:
@@ -279,6 +286,8 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except (OSError, pa.ArrowException, pyogrio.errors.DataSourceError, RuntimeError, sqlite3.Error) as error:
         reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise VectorError(
-            f"Cannot write {path}: {reason}.", "Is there room on the disk, and is no other program using the file?"
+        free = shutil.disk_usage(path.parent).free
+        raise OutputError(
+            f"{path} cannot be written: {reason}.",
+            f"Is there room on that disk ({free / 1e6:.0f} MB are free), and does no other program use the file?",
         ) from error

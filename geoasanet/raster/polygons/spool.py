@@ -76,7 +76,7 @@ class Column:
             return values
 
     def _failure(self, error: OSError) -> OutputError:
-        folder = self._folder or tempfile.gettempdir()
+        folder = tempfile.gettempdir() if self._folder is None else self._folder.parent
         return OutputError(
             f"Temporary data cannot be written in {folder}: {error.strerror or error}.",
             "Free space on that disk, or choose another for the output.",
