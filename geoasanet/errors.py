@@ -7,6 +7,9 @@ catch ``ValueError`` or ``OSError`` need not know us.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class GeoASANetError(Exception):
     """Base of all errors raised on purpose.
@@ -87,3 +90,14 @@ class DeviceError(GeoASANetError, RuntimeError):
 
 class NonFiniteError(GeoASANetError, ArithmeticError):
     """A network or a loss gave NaN or infinity."""
+
+
+@contextlib.contextmanager
+def said_of(what: str, *kinds: type[GeoASANetError]) -> Iterator[None]:
+    """Put ``what``, the file at fault, before the message of errors of these kinds that do not name it yet."""
+    try:
+        yield
+    except kinds as error:
+        if what in str(error.args[0]):
+            raise
+        raise type(error)(f"{what}: {error.args[0]}", error.hint) from error

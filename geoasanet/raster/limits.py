@@ -84,8 +84,7 @@ def check_whole(dataset: Any, path: Path, what: str) -> None:
     height, width, count = dataset.height, dataset.width, dataset.count
     if not count or any(dtype.startswith("complex") for dtype in dataset.dtypes):
         raise ManifestError(
-            f"{what} {path} has {count} bands of {', '.join(sorted(set(dataset.dtypes))) or 'nothing'}; real numbers "
-            "are needed.",
+            f"{what} {path} holds {', '.join(sorted(set(dataset.dtypes))) or 'no bands'}; real numbers are needed.",
             "Convert complex SAR to intensity first.",
         )
     size = height * width * sum(_itemsize(dtype) for dtype in dataset.dtypes)

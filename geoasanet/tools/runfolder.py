@@ -19,7 +19,7 @@ from geoasanet.files import atomic_output
 from geoasanet.training.log import CURVES, EVENTS, METRICS
 from geoasanet.training.loop import BEST, LAST
 from geoasanet.training.processes import started_by_torchrun
-from geoasanet.training.state import NAME, PREVIOUS
+from geoasanet.training.state import NAME, PREVIOUS, has_state
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
@@ -57,6 +57,13 @@ def new_folder(name: str, out: Path | None, overwrite: bool) -> Iterator[Path]:
     try:
         check_writable(folder)
         yield folder
+    except OutputError:  # it may be another run's by now
+        raise
+    except BaseException:
+        if made and not has_state(folder):  # nothing to go on with
+            _clear(folder, whole=True)
+            _unpoint_latest()
+        raise
     finally:
         with contextlib.suppress(OSError):  # those that are not empty stay
             for empty in [folder, *missing] if made else []:
@@ -189,3 +196,11 @@ def _point_latest(out: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(run.name, target_is_directory=True)
     temporary.replace(link)
+
+
+def _unpoint_latest() -> None:
+    """Take ``runs/latest`` away if it leads to a run of which nothing is left."""
+    link = RUNS / "latest"
+    if link.is_symlink() and not (link / CONFIG).exists():
+        with contextlib.suppress(OSError):
+            link.unlink()

@@ -9,7 +9,15 @@ from typing import Any
 
 from geoasanet.config import TrainConfig, read_config
 from geoasanet.device import Precision
-from geoasanet.errors import CheckpointError, ConfigError
+from geoasanet.errors import (
+    CheckpointError,
+    ClassSchemaError,
+    ConfigError,
+    DeviceError,
+    ModelError,
+    NonFiniteError,
+    said_of,
+)
 from geoasanet.tools.runfolder import CONFIG, check_recipe, check_writable, new_folder
 from geoasanet.tools.trainjob import TrainJob, TrainResult, run_job
 from geoasanet.training.processes import started_by_torchrun
@@ -65,26 +73,37 @@ def train(
         OutputError: If a file cannot be written.
     """
     watch = Silent() if watch is None else watch
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-    folder = None if resume is None else Path(resume)
-    if folder is None and restarted and out is not None and (Path(out) / CONFIG).is_file():
-        folder, config = Path(out), None  # torchrun started the same command again after a failure
-    if folder is not None:
-        chosen = _resumed_config(folder, config, out)
-    else:
-        chosen = config if isinstance(config, TrainConfig) else _read(config)
-    changes = _changes(data, precision, compile, max_iters)
-    changed = TrainConfig.from_mapping({**chosen.to_dict(), **changes}, "train").changed(settings)
-    if folder is not None:
-        check_recipe(chosen.to_dict(), changed, folder)
-    world = _world(gpus, changed)
-    if folder is not None:
-        check_writable(folder)
-        return _run(TrainJob(changed, folder, device, True, True, watch), world)
-    name = Path(config).stem if isinstance(config, str | Path) else changed.model
-    replace = overwrite or restarted
-    with new_folder(name, None if out is None else Path(out), replace) as folder:
-        return _run(TrainJob(changed, folder, device, False, replace, watch), world)
+    kinds = (CheckpointError, ClassSchemaError, ConfigError, DeviceError, ModelError, NonFiniteError)
+    with said_of(_origin(config, resume), *kinds):
+        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        folder = None if resume is None else Path(resume)
+        if folder is None and restarted and out is not None and (Path(out) / CONFIG).is_file():
+            folder, config = Path(out), None  # torchrun started the same command again after a failure
+        if folder is not None:
+            chosen = _resumed_config(folder, config, out)
+        else:
+            chosen = config if isinstance(config, TrainConfig) else _read(config)
+        changes = _changes(data, precision, compile, max_iters)
+        changed = TrainConfig.from_mapping({**chosen.to_dict(), **changes}, "train").changed(settings)
+        if folder is not None:
+            check_recipe(chosen.to_dict(), changed, folder)
+        world = _world(gpus, changed)
+        if folder is not None:
+            check_writable(folder)
+            return _run(TrainJob(changed, folder, device, True, True, watch), world)
+        name = Path(config).stem if isinstance(config, str | Path) else changed.model
+        replace = overwrite or restarted
+        with new_folder(name, None if out is None else Path(out), replace) as folder:
+            return _run(TrainJob(changed, folder, device, False, replace, watch), world)
+
+
+def _origin(config: Any, resume: str | os.PathLike[str] | None) -> str:
+    """Return what errors in a configuration's values are said of: its file, if it has one."""
+    if resume is not None:
+        return f"Run {os.fspath(resume)}"
+    if isinstance(config, str | Path) and Path(config).is_file():
+        return f"Configuration {config}"
+    return ""
 
 
 def _run(job: TrainJob, world: int) -> TrainResult:

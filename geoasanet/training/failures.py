@@ -11,6 +11,9 @@ from geoasanet.config import TrainConfig
 from geoasanet.device import device_name
 from geoasanet.errors import DeviceError
 
+_NO_MEMORY = ("can't allocate memory", "could not create a primitive")
+"""What torch and oneDNN say on a CPU when memory is gone."""
+
 
 @contextlib.contextmanager
 def plain_failures(config: TrainConfig, device: torch.device) -> Iterator[None]:
@@ -30,7 +33,7 @@ def plain_failures(config: TrainConfig, device: torch.device) -> Iterator[None]:
                 f"One of the processes that prepare samples died ({text.splitlines()[0].rstrip('. ')}).",
                 "Memory, or a container's shared memory, may have run out: use fewer workers (0 for none).",
             ) from None
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
             raise DeviceError(
                 f"The memory of {device_name(device)} is too small for batch_size {config.batch_size} with crop_size "
                 f"{config.crop_size} and this network.",

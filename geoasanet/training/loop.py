@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from geoasanet.config import TrainConfig
-from geoasanet.errors import CheckpointError, ConfigError
+from geoasanet.errors import CheckpointError, ConfigError, GeoASANetError
 from geoasanet.metrics import Metrics
 from geoasanet.models.checkpoint import read_checkpoint_header, save_checkpoint
 from geoasanet.training.augment import Augmentation
@@ -69,6 +69,18 @@ class Run:
             CheckpointError: If the state belongs to other tiles, other classes or another network.
             ConfigError: If more iterations were done than are wanted.
         """
+        try:
+            return self._take_over(loaded)
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
+            if isinstance(error, GeoASANetError):
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise CheckpointError(
+                f"State {loaded.path} is none that this version writes, or does not fit the network ({reason}).",
+                "Train anew.",
+            ) from None
+
+    def _take_over(self, loaded: Loaded) -> list[str]:
         state = loaded.state
         if state.get("format") != _FORMAT:
             raise CheckpointError(f"State {loaded.path} has format {state.get('format')!r}, {_FORMAT} is needed.")
@@ -84,11 +96,7 @@ class Run:
                 f"has {', '.join(names)}.",
                 "Restore the dataset's classes, or train anew.",
             )
-        try:
-            self.learner.load_state_dict(state["learner"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"State {loaded.path} does not fit the network ({reason}).", "Train anew.") from None
+        self.learner.load_state_dict(state["learner"])
         self.iteration, self.seconds = int(state["iteration"]), float(state["seconds"])
         done, wanted = self.iteration, self.config.iterations
         if done > wanted:
