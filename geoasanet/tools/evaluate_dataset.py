@@ -13,7 +13,7 @@ import numpy as np
 
 from geoasanet.classes import NODATA
 from geoasanet.device import Precision, choose_device
-from geoasanet.errors import ConfigError, LabelError
+from geoasanet.errors import ConfigError, LabelError, ModelError, NonFiniteError, said_of
 from geoasanet.files import check_output
 from geoasanet.inference.predictor import Predictor
 from geoasanet.inference.tiles import TilePrediction, predict_tiles
@@ -87,7 +87,8 @@ def evaluate_dataset(
     found = _Found(
         network, match, pictures=target is not None, calibration=CalibrationSums(loaded.temperature, tta=tta)
     )
-    found.run(predictor, names, progress)
+    with said_of(f"Checkpoint {network.label}", NonFiniteError, ModelError):
+        found.run(predictor, names, progress)
     notes += [*found.notes(names, split), *predictor.warnings]
     best, worst = found.extremes.chosen
     result = DatasetEvaluation(
