@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import geopandas
@@ -107,7 +108,22 @@ def make_kit(folder: Path) -> Path:
         },
         folder / "good.pth",
     )
+    _warm_up(folder)
     return folder
+
+
+def _warm_up(folder: Path) -> None:
+    """Have numba compile what commands need, so that none seems to hang."""
+    maps = folder / "good_map.tif"
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name)
+        ga.vectorize(maps, out=out / "p.gpkg", confidence=folder / "good_confidence.tif", workers=1)
+        ga.evaluate(map=maps, labels=folder / "good_labels.gpkg")
+        shifted = write_raster(
+            out / "shifted.tif", pixels("sar", np.random.default_rng(0)), transform=UTM.translation(3, 4) @ UTM
+        )
+        rgb = folder / "good_rgb.tif"
+        ga.predict(rgb, shifted, checkpoint=folder / "good.safetensors", out=out / "map.tif")
 
 
 def _make_tiles(folder: Path) -> None:

@@ -25,8 +25,8 @@ MOST_BYTES = 1 << 30
 """Memory that a command may take for inputs as small as these, beyond what it held before."""
 
 _UGLY = re.compile(
-    r"Traceback|unexpected \w+: .*This is a bug|^\S+\.py:\d+: \w*(Warning|Error)|^ERROR \d|^Warning \d|^TIFF|^(?!Error: ).*: TIFF\w+:"
-    r"|CPLE_|^WARNING|^Exception ignored|^HDF5-DIAG|^PROJ:|free\(\)|malloc|^fatal|^Fatal|^terminate called",
+    r"Traceback|unexpected \w+: .*This is a bug|^\S+\.py:\d+: \w*(Warning|Error)|^ERROR \d|^Warning \d"
+    r"|^TIFF|^(?!Error: ).*: TIFF\w+:|CPLE_|^WARNING|^Exception ignored|^HDF5-DIAG|^PROJ:|free\(\)|malloc|^fatal|^Fatal|^terminate called",
     re.MULTILINE,
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -59,7 +59,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _state(path: Path) -> tuple[int, int, str]:
     if path.is_symlink():
-        return 0, 0, os.readlink(path)
+        return 0, 0, str(path.readlink())
     if not path.is_file():
         return 0, 0, "folder" if path.is_dir() else "special"
     state = path.stat()
@@ -100,7 +100,7 @@ def problems(run: Run, command: Command, source: Path, before: Snapshot, place: 
 def _leftovers(place: Path, command: Command) -> list[str]:
     """Return what a refused command left; finished work that the same command goes on with is allowed."""
     resumable = {f".{name}.partial" for name in command.outputs if any(place.glob(f".{name}.partial/*"))}
-    return sorted(set(os.listdir(place)) - resumable)
+    return sorted({path.name for path in place.iterdir()} - resumable)
 
 
 def _changes(before: Snapshot, after: Snapshot) -> list[str]:

@@ -294,8 +294,7 @@ def _flipped_pth(folder: Path, good: Path, rng: np.random.Generator) -> Path:
 def _billion() -> bytes:
     """A pickle of nested tuples, each of which holds the one before ten times."""
     parts = [b"\x80\x02", b"U\x03lol", b"q\x00"]
-    for level in range(1, 12):
-        parts.append(b"(" + b"h" + bytes([level - 1]) + (b"h" + bytes([level - 1])) * 9 + b"tq" + bytes([level]))
+    parts += [b"(" + (b"h" + bytes([level - 1])) * 10 + b"tq" + bytes([level]) for level in range(1, 12)]
     return b"".join([*parts, b"."])
 
 
@@ -404,7 +403,7 @@ STATES: dict[str, Maker] = {
     "a list": _state([1, 2]),
     "words": _state(dict.fromkeys(("iteration", "model", "optimizer", "rng", "scheduler", "sampler"), "x")),
     "text": lambda folder, good, rng: _bytes(b"hello")(folder, good, rng).rename(folder / "state.pt"),
-    "every entry null": _changed_state(lambda state: dict.fromkeys(state)),
+    "every entry null": _changed_state(dict.fromkeys),
     "every entry a number": _changed_state(lambda state: dict.fromkeys(state, -7)),
     "one entry missing": _changed_state(lambda state: {k: v for i, (k, v) in enumerate(state.items()) if i != 1}),
     "an entry empty": _changed_state(lambda state: {k: {} if isinstance(v, dict) else v for k, v in state.items()}),
