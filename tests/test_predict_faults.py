@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,14 +23,18 @@ import torch
 import geoasanet as ga
 from geoasanet.bands import InputBands, SensorBands
 from geoasanet.classes import NODATA, ClassSchema
-from geoasanet.errors import DeviceError, OutputError, SceneError
+from geoasanet.errors import ConfigError, DeviceError, OutputError, OutputExistsError, SceneError
+from geoasanet.files import atomic_output
 from geoasanet.inference import mapping
 from geoasanet.inference.predictor import Predictor
 from geoasanet.interrupt import interruptible, unfinished
 from geoasanet.raster.cog import RowSpool
-from geoasanet.raster.readback import check_whole, count_values
+from geoasanet.raster.readback import check_whole, count_values, written
+from geoasanet.raster.scene import Scene
 from geoasanet.tools import dryrun
 from geoasanet.tools.predict import predict
+from geoasanet.tools.published import Published
+from geoasanet.windows import Window
 from tests.conftest import ROOT, PixelNet, write_raster
 from tests.test_faults import BAD, spoil
 
@@ -97,6 +103,17 @@ class TestUnreadableBlocks:
         (note,) = (w for w in done.warnings if "could not be read" in w)
         assert "1 block" in note and "rows 32..63, columns 64..95" in note
 
+    def test_a_run_that_failed_goes_on_with_the_option(self, scene_files: Files, tmp_path: Path) -> None:
+        rgb, sar = scene_files(500, 131, **TILED)
+        spoil(rgb, Window(416, 64, 32, 32))
+        options: dict[str, Any] = {"model": PixelNet(), "classes": CLASSES, "window": 64}
+        whole = predict(rgb, sar, out=tmp_path / "whole.tif", on_error="nodata", **options)
+        with pytest.raises(SceneError, match="unreadable"):
+            predict(rgb, sar, out=tmp_path / "map.tif", **options)
+        assert finished_pieces(tmp_path) > 2
+        done = predict(rgb, sar, out=tmp_path / "map.tif", on_error="nodata", **options)
+        assert done.map.read_bytes() == whole.map.read_bytes() and done.warnings == whole.warnings
+
     def test_a_run_that_goes_on_still_tells_of_them(
         self, spoilt: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -114,9 +131,31 @@ class TestUnreadableBlocks:
             with pytest.raises(KeyboardInterrupt):
                 predict(*spoilt, out=tmp_path / "map.tif", **options)
         assert finished_pieces(tmp_path)
+        with pytest.raises(ConfigError, match=r"left out what it could not read.*1 block.*--on-error nodata"):
+            predict(*spoilt, out=tmp_path / "map.tif", **options | {"on_error": "fail"})
         done = predict(*spoilt, out=tmp_path / "map.tif", **options)
         assert done.warnings == whole.warnings
         assert done.map.read_bytes() == whole.map.read_bytes()
+
+
+def test_no_thread_reads_on_after_an_error(scene_files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is closed while another thread reads it ends the process."""
+
+    class Failing(PixelNet):
+        def forward(self, rgb: torch.Tensor, sar: torch.Tensor) -> torch.Tensor:
+            raise MemoryError
+
+    genuine = Scene.read_layer
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.02)
+        return genuine(*arguments)
+
+    monkeypatch.setattr(Scene, "read_layer", slowly)
+    with pytest.raises(DeviceError) as kept:
+        predict(*scene_files(1500, 64), model=Failing(), classes=CLASSES, out=tmp_path / "map.tif", window=64)
+    assert kept.tb is not None  # the frames are alive, as in a debugger
+    assert not [thread for thread in threading.enumerate() if thread.name == "geoasanet-read"]
 
 
 class TestFullDisk:
@@ -158,10 +197,11 @@ class TestFullDisk:
         schema, out = ClassSchema.from_names(list("abcdef")), tmp_path / f"{product}.tif"
 
         def write() -> None:
-            if product == "map":
-                spool.write_map(out, schema, {})
-            else:
-                spool.write_confidence(out, {})
+            with written(out, "It goes on."), atomic_output(out) as temporary:
+                if product == "map":
+                    spool.write_map(temporary, schema, {})
+                else:
+                    spool.write_confidence(temporary, {})
 
         write()
         whole = out.read_bytes()
@@ -171,7 +211,7 @@ class TestFullDisk:
         try:
             for share in (0.01, 0.2, 0.5, 0.7, 0.9, 0.97, 0.999):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (int(len(whole) * share), before[1]))
-                with pytest.raises(OutputError, match=rf"{product}\.tif cannot be written.*goes on"):
+                with pytest.raises(OutputError, match=rf"{product}\.tif.*(cannot|could not) be written.*It goes on"):
                     write()
                 resource.setrlimit(resource.RLIMIT_FSIZE, before)
                 assert not out.exists()
@@ -210,6 +250,57 @@ def test_pieces_that_a_power_cut_damaged_are_mapped_again(
     done = predict(rgb, sar, out=tmp_path / "map.tif", overwrite=True, **options)
     assert any("3 damaged pieces" in note for note in done.warnings), done.warnings
     assert [path.read_bytes() for path in (done.map, tmp_path / "c.tif")] == bytes_of
+
+
+@pytest.mark.parametrize("last", ["confidence", "map", "polygons", "quicklook"])
+def test_outputs_that_a_killed_run_has_finished_are_known_for_its_own(
+    scene_files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    rgb, sar = scene_files(150, 131)
+
+    def options(folder: Path) -> dict[str, Any]:
+        folder.mkdir()
+        extras = {"confidence": folder / "c.tif", "vectorize": folder / "p.gpkg", "quicklook": folder / "q.png"}
+        return {"model": PixelNet(), "classes": CLASSES, "window": 64, "out": folder / "map.tif", **extras}
+
+    expected = predict(rgb, sar, **options(tmp_path / "expected"))
+    genuine = Published.output
+
+    @contextlib.contextmanager
+    def killed(self: Published, out: Path) -> Iterator[Path]:
+        with genuine(self, out) as temporary:
+            yield temporary
+        if out.name == {"confidence": "c.tif", "map": "map.tif", "polygons": "p.gpkg", "quicklook": "q.png"}[last]:
+            raise KeyboardInterrupt
+
+    found = options(tmp_path / "found")
+    with monkeypatch.context() as patch:
+        patch.setattr(Published, "output", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict(rgb, sar, **found)
+    with pytest.raises(OutputExistsError):
+        predict(rgb, sar, **found, resume=False)
+    done = predict(rgb, sar, **found)
+    assert done.class_pixels == expected.class_pixels
+    assert not list((tmp_path / "found").glob(".*"))
+    for name in ("map.tif", "map.tif.aux.xml", "c.tif", "q.png"):
+        assert (tmp_path / "found" / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
+    with pytest.raises(OutputExistsError):
+        predict(rgb, sar, **found)
+
+
+def test_a_file_put_there_since_is_not_replaced(
+    scene_files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgb, sar = scene_files(150, 131)
+    options: dict[str, Any] = {"model": PixelNet(), "classes": CLASSES, "window": 64, "confidence": tmp_path / "c.tif"}
+    with monkeypatch.context() as patch:
+        patch.setattr(RowSpool, "write_map", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict(rgb, sar, out=tmp_path / "map.tif", **options)
+    (tmp_path / "c.tif").write_bytes(b"another's")
+    with pytest.raises(OutputExistsError, match=r"c\.tif exists"):
+        predict(rgb, sar, out=tmp_path / "map.tif", **options)
 
 
 class TestMemory:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,13 +170,16 @@ def map_rows(
     mask = area.mask if area is not None else None
     read: deque[NDArray[np.uint8]] = deque()
 
-    def samples() -> Iterator[Sample | None]:
-        for row in read_rows(scene, plan, scaling=job.scaling, missing_sar=job.missing_sar, area=mask):
-            read.append(row.flags[: len(plan.tiling.finished_rows(row.index))].copy())
-            yield from row.samples()
+    def samples() -> Generator[Sample | None, None, None]:
+        rows = read_rows(scene, plan, scaling=job.scaling, missing_sar=job.missing_sar, area=mask)
+        with contextlib.closing(rows):
+            for row in rows:
+                read.append(row.flags[: len(plan.tiling.finished_rows(row.index))].copy())
+                yield from row.samples()
 
     # One run for all rows: the network does not wait at the end of each. It is ahead of what is blended here.
-    with contextlib.closing(predictor.run(samples())) as predictions:
+    # Both are closed, whatever happens: reading threads must not outlive the files.
+    with contextlib.closing(samples()) as given, contextlib.closing(predictor.run(given)) as predictions:
         for index in plan.rows:
             first = next(predictions)
             row = itertools.chain([first], itertools.islice(predictions, len(plan.columns) - 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,7 +70,7 @@ def read_rows(
     scaling: Scaling,
     missing_sar: MissingSar = "mask",
     area: Callable[[Window], BoolArray] | None = None,
-) -> Iterator[WindowRow]:
+) -> Generator[WindowRow, None, None]:
     """Yield the rows of windows of ``plan`` from top to bottom, reading ahead in other threads.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
@@ -22,19 +22,17 @@ from rasterio.io import MemoryFile
 
 from geoasanet.classes import CLASSES_TAG, NODATA, ClassSchema
 from geoasanet.errors import OutputError
-from geoasanet.files import atomic_output
 from geoasanet.interrupt import interruptible
 from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.overviews import refer_to_overviews, write_overviews
-from geoasanet.raster.readback import check_whole, count_values
+from geoasanet.raster.readback import check_whole, count_values, written
 from geoasanet.raster.source import GDAL_ERRORS
 from geoasanet.sample import RowBand
 
 _COUNTS_TAG = "GEOASANET_COUNTS"
 _STRIP_ROWS = 16
 _TILE = 512
-_GOES_ON = "The same command goes on where it stopped."
 _PRODUCTS = ("confidence", "probabilities", "classes")
 
 
@@ -124,24 +122,28 @@ class RowSpool:
         return total, filled
 
     def write_map(self, out: Path, classes: ClassSchema, tags: Mapping[str, str]) -> None:
-        """Write the class map as a COG to ``out``; it appears there when whole."""
+        """Write the class map as a COG to ``out``, a temporary path: what stays there after an error is not whole.
+
+        Raises:
+            OutputError: If the disk is full or not writable.
+        """
         vrt = self._virtual("classes", 1, {CLASSES_TAG: json.dumps(classes.to_dict()), **tags})
         band = vrt.find("VRTRasterBand")
         assert band is not None
         describe_classes(band, classes)
         # GDAL's own resampling to the commonest value takes longer than the map's compression.
-        with self._complaints(out), rasterio.Env(**self._copy_options(vrt)):
+        with written(out), rasterio.Env(**self._copy_options(vrt)):
             overviews = write_overviews(Xml.tostring(vrt, encoding="unicode"), self.folder)
         refer_to_overviews(band, overviews)
         self._copy(vrt, out, self.counts()[0], COMPRESS="DEFLATE")
 
     def write_confidence(self, out: Path, tags: Mapping[str, str]) -> None:
-        """Write the probability of the mapped class (float32, nodata NaN) as a COG to ``out``."""
+        """Write the probability of the mapped class (float32, nodata NaN) as a COG; see :meth:`write_map`."""
         vrt = self._virtual("confidence", 1, tags, ["confidence"])
         self._copy(vrt, out, None, OVERVIEW_RESAMPLING="AVERAGE", COMPRESS="DEFLATE", PREDICTOR="YES")
 
     def write_probabilities(self, out: Path, classes: ClassSchema, tags: Mapping[str, str]) -> None:
-        """Write one band per class with its probability (float32, nodata NaN) as a COG to ``out``."""
+        """Write one band per class with its probability (float32, nodata NaN) as a COG; see :meth:`write_map`."""
         vrt = self._virtual("probabilities", len(classes), tags, list(classes.names))
         self._copy(
             vrt, out, None, OVERVIEW_RESAMPLING="AVERAGE", COMPRESS="DEFLATE", PREDICTOR="YES", INTERLEAVE="BAND"
@@ -188,7 +190,7 @@ class RowSpool:
                 temporary.unlink(missing_ok=True)
             raise OutputError(
                 f"{final.name} cannot be written to {self.folder}: {error.strerror or error}.",
-                f"Free space on that disk. {_GOES_ON}",
+                "Free space on that disk. The same command goes on where it stopped.",
             ) from None
 
     def _virtual(
@@ -239,33 +241,21 @@ class RowSpool:
         """Write a virtual raster as a COG and read it back; see :func:`check_whole` for ``counts``."""
         text = Xml.tostring(vrt, encoding="unicode")
 
-        def copy(temporary: Path) -> None:
+        def copy() -> None:
             with rasterio.Env(**self._copy_options(vrt)):  # settings hold in one thread
                 rasterio.shutil.copy(
                     text,
-                    temporary,
+                    out,
                     driver="COG",
                     BLOCKSIZE=str(_TILE),
                     NUM_THREADS="ALL_CPUS",
                     BIGTIFF="IF_SAFER",
                     **options,
                 )
-                check_whole(temporary, counts)
+                check_whole(out, counts)
 
-        with self._complaints(out), atomic_output(out) as temporary:
-            interruptible(lambda: copy(temporary))
-
-    @staticmethod
-    @contextlib.contextmanager
-    def _complaints(out: Path) -> Iterator[None]:
-        """Say in words what hinders the writing of ``out``."""
-        try:
-            yield
-        except OutputError as error:
-            raise OutputError(f"{out} cannot be written: {error.args[0]}", f"{error.hint} {_GOES_ON}") from None
-        except (*GDAL_ERRORS, OSError) as error:
-            reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
-            raise OutputError(f"{out} cannot be written: {reason}.", f"Is the disk full? {_GOES_ON}") from None
+        with written(out):
+            interruptible(copy)
 
 
 def describe_classes(band: Xml.Element, classes: ClassSchema) -> None:

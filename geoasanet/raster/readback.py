@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from geoasanet.errors import OutputError
+from geoasanet.errors import GeoASANetError, OutputError
 from geoasanet.raster.kernels import kernel
 from geoasanet.raster.source import GDAL_ERRORS
 
@@ -42,6 +44,30 @@ def check_whole(path: Path, counts: NDArray[np.int64] | None = None) -> None:
         raise OutputError(f"{path.name} could not be written as a whole.", "Is the disk full?") from None
     if counts is not None and not np.array_equal(found, counts):
         raise OutputError(f"{path.name} does not hold what was written to it.", "Check the disk for errors.")
+
+
+@contextlib.contextmanager
+def written(out: Path, consolation: str = "") -> Iterator[None]:
+    """Say in words what hinders the writing of ``out``.
+
+    Args:
+        out: The file, for the message.
+        consolation: What follows the advice.
+
+    Raises:
+        OutputError: In place of what GDAL and the system raise.
+    """
+    try:
+        yield
+    except OutputError as error:
+        name = "" if out.name in str(error.args[0]) else f"{out} cannot be written: "
+        hint = error.hint if consolation in error.hint else f"{error.hint} {consolation}"
+        raise OutputError(f"{name}{error.args[0]}", hint) from None
+    except (*GDAL_ERRORS, OSError) as error:
+        if isinstance(error, GeoASANetError):
+            raise
+        reason = getattr(error, "strerror", None) or " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        raise OutputError(f"{out} cannot be written: {reason}.", f"Is the disk full? {consolation}".strip()) from None
 
 
 def count_values(classes: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:

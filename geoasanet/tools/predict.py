@@ -215,11 +215,12 @@ def predict(
         sar_scale=sar_scale,
         missing_sar=missing_sar,
         on_error=on_error,
+        resume=resume,
         overwrite=overwrite,
     )
     if dry_run:
         return rehearse(job, resume=resume)
-    done = run(job, resume=resume, overwrite=overwrite, progress=progress)
+    done = run(job, resume=resume, progress=progress)
     names = job.network.classes.names
     return PredictResult(
         map=job.out,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Sequence
@@ -106,8 +107,9 @@ def _samples(job: PredictJob) -> Sequence[Sample]:
         for row in rows:
             few = RowPlan(plan.tiling, range(row, row + 1), columns)
             options = {"scaling": job.map_job.scaling, "missing_sar": job.map_job.missing_sar}
-            read = read_rows(scene, few, area=area.mask if area is not None else None, **options)  # type: ignore[arg-type]
-            found = [s for s in itertools.chain.from_iterable(r.samples() for r in read) if s is not None]
+            rows_read = read_rows(scene, few, area=area.mask if area is not None else None, **options)  # type: ignore[arg-type]
+            with contextlib.closing(rows_read) as read:
+                found = [s for s in itertools.chain.from_iterable(r.samples() for r in read) if s is not None]
             if found:
                 return found
     return []

@@ -29,6 +29,7 @@ from geoasanet.raster.scene import Scene, default_map_path
 from geoasanet.tools.dryrun import Space, space_needed
 from geoasanet.tools.journal import file_stamp, partial_folder
 from geoasanet.tools.network import MapNetwork, check_bands, load_network, origin_notes, scaling_for, window_notes
+from geoasanet.tools.published import Published
 
 PathLike = str | os.PathLike[str]
 
@@ -76,13 +77,11 @@ class PredictJob:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Return all that decides the map's pixels."""
-        options = asdict(self.map_job)
-        options.pop("rgb"), options.pop("sar")
+        """Return all that decides the map's pixels; ``on_error`` does not decide those of rows without errors."""
         return {
             "rgb": file_stamp(self.map_job.rgb),
             "sar": file_stamp(self.map_job.sar),
-            "options": options,
+            "options": self._options(),
             "network": self.network.identity,
             "classes": list(self.network.classes.names),
             "device": self.device.type,
@@ -95,8 +94,7 @@ class PredictJob:
 
     def tags(self) -> dict[str, str]:
         """Return the tags of the outputs."""
-        options = {**asdict(self.map_job), "precision": self.arithmetic.precision, "tta": self.tta}
-        options.pop("rgb"), options.pop("sar")
+        options = {**self._options(), "precision": self.arithmetic.precision, "tta": self.tta}
         return {
             "GEOASANET_VERSION": geoasanet.__version__,
             "GEOASANET_CHECKPOINT": self.network.identity.get("sha256", self.network.label),
@@ -104,6 +102,10 @@ class PredictJob:
             "GEOASANET_OPTIONS": json.dumps(options, sort_keys=True),
             "TIFFTAG_SOFTWARE": f"geoasanet {geoasanet.__version__}",
         }
+
+    def _options(self) -> dict[str, Any]:
+        left_out = ("rgb", "sar", "on_error")
+        return {name: value for name, value in asdict(self.map_job).items() if name not in left_out}
 
     def sizes(self) -> dict[Path, int]:
         """Return about how many bytes each raster of the output will have."""
@@ -149,6 +151,7 @@ def prepare(
     sar_scale: SarScale,
     missing_sar: MissingSar,
     on_error: OnError,
+    resume: bool,
     overwrite: bool,
 ) -> PredictJob:
     """Check the arguments of :func:`geoasanet.predict`, described there, against one another and the files.
@@ -160,7 +163,8 @@ def prepare(
     map_path = default_map_path(rgb) if out is None else Path(out)
     paths = {name: Path(path) for name, path in extras.items() if path is not None}
     options = _check_options(blend, missing_sar, gpus, aoi, bbox, bbox_crs)
-    _check_outputs([map_path, *paths.values()], overwrite, (str(rgb), str(sar)))
+    published = Published(partial_folder(map_path)) if resume else None
+    _check_outputs([map_path, *paths.values()], published, overwrite, (str(rgb), str(sar)))
     torch_device = choose_device(device)
     choose_precision(precision, torch_device)  # an impossible one is said before files are opened
 
@@ -216,11 +220,14 @@ def _check_options(
     }
 
 
-def _check_outputs(everything: Sequence[Path], overwrite: bool, inputs: tuple[str, ...]) -> None:
+def _check_outputs(
+    everything: Sequence[Path], published: Published | None, overwrite: bool, inputs: tuple[str, ...]
+) -> None:
     for path in everything:
         if everything.count(path) > 1:
             raise ConfigError(f"Two outputs have the same name: {path}.", "Name them differently.")
-        check_output(path, overwrite=overwrite, inputs=inputs)
+        ours = published is not None and published.holds(path)
+        check_output(path, overwrite=overwrite or ours, inputs=inputs)
 
 
 def _check_workers(gpus: int, network: MapNetwork, device: torch.device) -> None:

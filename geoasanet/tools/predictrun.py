@@ -11,17 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 import geoasanet
-from geoasanet.errors import DeviceError, GeoASANetError
+from geoasanet.errors import ConfigError, DeviceError, GeoASANetError
 from geoasanet.inference.lanes import LanePlan
 from geoasanet.inference.mapping import map_into
 from geoasanet.inference.workers import WorkerTask, run_workers, share_rows
 from geoasanet.progress import Progress
 from geoasanet.raster.cog import RowSpool
+from geoasanet.raster.readback import written
 from geoasanet.tools.dryrun import require_space
 from geoasanet.tools.journal import open_journal
 from geoasanet.tools.predictjob import PredictJob
+from geoasanet.tools.published import Published
 
-_GOES_ON = "the same command goes on where it stopped"
+_GOES_ON = "The same command goes on where it stopped."
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Mapped:
     """What the user should know."""
 
 
-def run(job: PredictJob, *, resume: bool, overwrite: bool, progress: Progress) -> Mapped:
+def run(job: PredictJob, *, resume: bool, progress: Progress) -> Mapped:
     """Map a scene and write its outputs.
 
     What is finished stays in a folder beside the map until the outputs are whole, so that a run that is interrupted,
@@ -48,6 +50,11 @@ def run(job: PredictJob, *, resume: bool, overwrite: bool, progress: Progress) -
     folder = job.folder
     earlier = open_journal(folder, job.describe(), resume=resume)
     spool = RowSpool(folder, job.layout.grid, job.layout.crop.row)
+    if job.map_job.on_error == "fail" and (left_out := spool.faults().warnings()):
+        raise ConfigError(
+            f"{folder} holds an unfinished run that left out what it could not read. {left_out[0]}",
+            "Add --on-error nodata to go on with it, or --no-resume to start anew.",
+        )
     notes = []
     try:
         if earlier and (damaged := spool.drop_damaged()):
@@ -55,14 +62,14 @@ def run(job: PredictJob, *, resume: bool, overwrite: bool, progress: Progress) -
         require_space(job.spaces(sum(spool.done().values()) / job.layout.grid.height))
         notes += _map(job, spool, progress)
         pixels, filled = spool.counts()
-        _write(job, spool, overwrite, progress)
+        _write(job, spool, progress)
         notes += spool.faults().warnings()
     except GeoASANetError:
         if not spool.done():
             shutil.rmtree(folder, ignore_errors=True)
         raise
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_GOES_ON if spool.done() else "") from None
+        raise KeyboardInterrupt(_GOES_ON[0].lower() + _GOES_ON[1:-1] if spool.done() else "") from None
     shutil.rmtree(folder, ignore_errors=True)
     if filled:
         notes.append(f"{filled} pixels had no SAR data and were mapped from the optical bands alone.")
@@ -132,22 +139,29 @@ def _tasks(job: PredictJob, spool: RowSpool, pending: Sequence[range], workers: 
     ]
 
 
-def _write(job: PredictJob, spool: RowSpool, overwrite: bool, progress: Progress) -> None:
-    """Write the outputs from finished rows; the map comes last, of the rasters."""
-    tags, classes, extras = job.tags(), job.network.classes, job.extras
-    progress("Writing", 0, 1, "")
-    if "confidence" in extras:
-        spool.write_confidence(extras["confidence"], tags)
-    if "probabilities" in extras:
-        spool.write_probabilities(extras["probabilities"], classes, tags)
-    spool.write_map(job.out, classes, tags)
-    progress("Writing", 1, 1, "")
-    if "polygons" in extras:
-        from geoasanet.tools.vectorize import vectorize
+def _write(job: PredictJob, spool: RowSpool, progress: Progress) -> None:
+    """Write from finished rows the outputs that an earlier run has not."""
+    published = Published(job.folder)
+    writers: dict[str, Callable[[Path], object]] = {
+        "confidence": lambda path: spool.write_confidence(path, job.tags()),
+        "probabilities": lambda path: spool.write_probabilities(path, job.network.classes, job.tags()),
+        "map": lambda path: spool.write_map(path, job.network.classes, job.tags()),
+        "polygons": lambda path: _vectorize(job, path, progress),
+        "quicklook": lambda path: _draw(job, spool, path),
+    }
+    outputs = {"map": job.out, **job.extras}
+    progress("Writing", 0, len(outputs), "")
+    for done, name in enumerate((name for name in writers if name in outputs), 1):
+        if not published.holds(outputs[name]):
+            with written(outputs[name], _GOES_ON), published.output(outputs[name]) as temporary:
+                writers[name](temporary)
+        progress("Writing", done, len(outputs), "")
 
-        vectorize(job.out, out=extras["polygons"], overwrite=overwrite, progress=progress)
-    if "quicklook" in extras:
-        _draw(job, spool, extras["quicklook"])
+
+def _vectorize(job: PredictJob, out: Path, progress: Progress) -> None:
+    from geoasanet.tools.vectorize import vectorize
+
+    vectorize(job.out, out=out, progress=progress)
 
 
 def _draw(job: PredictJob, spool: RowSpool, out: Path) -> None:
