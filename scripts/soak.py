@@ -4,9 +4,9 @@
     python scripts/soak.py --minutes 90 --cycles 100 --jobs predict,predict-2     predict with one and two workers
 
 A cycle is one job (a command on a small synthetic scene), started up to four times: all starts but the last meet a
-fault at a random moment, the last one none. After each start the outputs must be absent or whole; at the end they must be
-those of a run without faults (rasters byte for byte, with their tags; vector files feature by feature), nothing may be
-left beside them, the inputs must be untouched, and no run may have hung or shown a traceback.
+fault at a random moment, the last one none. After each start the outputs must be absent or whole; at the end they must
+be those of a run without faults (rasters byte for byte, with their tags; vector files feature by feature), nothing may
+be left beside them, the inputs must be untouched, and no run may have hung or shown a traceback.
 
 Faults: SIGKILL of all processes of the run, SIGKILL of its main process alone, SIGKILL of one worker, Ctrl-C, and a
 largest file size in place of a full disk. Runs are forked from this process, which has loaded all libraries, so that

@@ -14,6 +14,7 @@ import click
 from geoasanet import __version__
 from geoasanet.cli.console import printable, shortened
 from geoasanet.errors import GeoASANetError
+from geoasanet.interrupt import unfinished
 
 COMMANDS = ("tile", "train", "predict", "vectorize", "eval", "info", "convert", "export", "models", "benchmark", "demo")
 """Commands in the order of the help page; each is a module of this package with a ``command``."""
@@ -97,6 +98,9 @@ class Group(click.Group):
     @staticmethod
     def _fail(message: str, code: int) -> None:
         click.echo(printable(shortened(message)), err=True)
+        if unfinished():  # a library is still writing a temporary file, and would be waited for
+            sys.stderr.flush()
+            os._exit(code)
         Group._leave(code)
 
     @staticmethod
