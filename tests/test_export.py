@@ -25,9 +25,14 @@ from geoasanet.classes import ClassSchema
 from geoasanet.cli.main import main
 from geoasanet.errors import CheckpointError, ConfigError, ModelError, OutputExistsError
 from geoasanet.models import pt2file
+from geoasanet.models.cards import CARDS
+from geoasanet.models.exportable import Export
+from geoasanet.models.header import METADATA_KEY
 from geoasanet.models.network import Network
+from geoasanet.models.onnxfile import write_onnx
 from geoasanet.raster.synthetic_scene import write_scene
 from geoasanet.synthetic import generate_landscape
+from geoasanet.tools.export import describe, trace
 from tests.conftest import ROOT
 from tests.models.tester import NetworkTester, build
 
@@ -39,6 +44,13 @@ BANDS = InputBands(SensorBands((100, 120, 140), (40, 30, 20)), SensorBands((-11.
 WINDOW = 64
 TEMPERATURE = 1.75
 DEMO_WINDOW = 128
+SMALLER: dict[str, dict[str, Any]] = {
+    "asanet": {"encoder": {"depths": [1, 1, 1, 1], "dims": [8, 12, 16, 24]}},
+    "cmfnet": {"encoder": {"depths": [1, 1, 1, 1, 1], "dims": [8, 8, 16, 16, 16]}, "layers": 1},
+    "ftransunet": {"layers": 2},
+    "fusenet": {"encoder": {"depths": [1, 1, 1, 1, 1], "dims": [8, 8, 12, 16, 16]}},
+}
+"""Fewer layers than the networks' own tests have: each takes its time to be traced."""
 
 
 def save(path: Path, model: Network, temperature: float = 1.0) -> Path:
@@ -150,14 +162,16 @@ class TestParity:
         assert torch.equal(*found) and found[0].isfinite().all()
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("name", ["asanet", "afnet", "cmfnet", "cmx", "ftransunet", "fusenet", "sagate", "upernet"])
+    @pytest.mark.parametrize("name", sorted(CARDS))
     def test_every_network(self, tmp_path: Path, name: str) -> None:
-        tester = small_network(name)
-        model = build(name, **tester.arguments).eval()
-        checkpoint = save(tmp_path / "net.safetensors", model)
-        made = [
-            ga.export(checkpoint, to=to, form="separate", out=tmp_path / f"net.{to}").path for to in ("onnx", "pt2")
-        ]
+        model = build(name, **{**small_network(name).arguments, **SMALLER.get(name, {})}).eval()
+        checkpoint = ga.load_checkpoint(save(tmp_path / "net.safetensors", model))
+        plan = Export("separate", WINDOW, None, checkpoint.sha256, 0)
+        program = trace(checkpoint, plan)  # once for both formats: it takes longest
+        text = json.dumps(describe(checkpoint, plan))
+        made = tmp_path / "net.onnx", tmp_path / "net.pt2"
+        write_onnx(made[0], program, plan, {METADATA_KEY: text})
+        pt2file.write_pt2(made[1], program, text)
         check_parity(model, *made)
         twin = ga.load_checkpoint(made[1]).model
         pair = normalised(*pixel_values(1))
@@ -280,7 +294,7 @@ class TestRefusals:
 
     def test_without_onnx(self, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "onnxscript", None)
-        monkeypatch.setattr("geoasanet.tools.export._program", lambda *_: torch.export.ExportedProgram)
+        monkeypatch.setattr("geoasanet.tools.export.trace", lambda *_: torch.export.ExportedProgram)
         monkeypatch.setattr("torch.export.ExportedProgram.state_dict", {})
         with pytest.raises(ConfigError, match=r"needs onnxscript.* pip install geoasanet\[onnx\]"):
             ga.export(files["checkpoint"], out=tmp_path / "net.onnx")

@@ -122,9 +122,8 @@ def export(
         checkpoint_sha256=loaded.sha256,
         parameters=sum(tensor.numel() for tensor in loaded.model.state_dict().values()),
     )
-    module = _exportable(loaded, plan)
-    program = _program(module, plan, loaded)
-    text = json.dumps(_description(loaded, plan))
+    program = trace(loaded, plan)
+    text = json.dumps(describe(loaded, plan))
     notes: list[str] = []
     try:
         with atomic_output(target) as temporary:
@@ -133,7 +132,7 @@ def export(
             else:
                 write_pt2(temporary, program, text)
             run = _runner(temporary, plan, notes)
-            difference = None if run is None else _difference(run, module, loaded, plan, target)
+            difference = None if run is None else _difference(run, loaded, plan, target)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -182,8 +181,13 @@ def _exportable(loaded: Checkpoint, plan: Export) -> Exportable:
     return Separate(loaded.model, loaded.bands)
 
 
-def _program(module: Exportable, plan: Export, loaded: Checkpoint) -> torch.export.ExportedProgram:
-    """Trace the network, as it is and not in its faster form for one device."""
+def trace(loaded: Checkpoint, plan: Export) -> torch.export.ExportedProgram:
+    """Return the program of a network, as it is and not in its faster form for one device.
+
+    Raises:
+        ModelError: If the network does not take windows of this size.
+    """
+    module = _exportable(loaded, plan)
     example = plan.example(loaded.bands, plan.batch or 2)
     with torch.no_grad():
         module(*example)  # a size that does not fit is said in the network's own words
@@ -197,7 +201,8 @@ def _program(module: Exportable, plan: Export, loaded: Checkpoint) -> torch.expo
     return program
 
 
-def _description(loaded: Checkpoint, plan: Export) -> dict[str, Any]:
+def describe(loaded: Checkpoint, plan: Export) -> dict[str, Any]:
+    """Return the description that an exported file carries, like a checkpoint's."""
     return {
         "format": FORMAT,
         "version": geoasanet.__version__,
@@ -239,15 +244,13 @@ def _runner(path: Path, plan: Export, notes: list[str]) -> Callable[..., Tensor]
 
 
 @torch.no_grad()
-def _difference(
-    run: Callable[..., Tensor], module: Exportable, loaded: Checkpoint, plan: Export, target: Path
-) -> float:
+def _difference(run: Callable[..., Tensor], loaded: Checkpoint, plan: Export, target: Path) -> float:
     """Return the largest difference between a file's logits and the network's, over one and three windows.
 
     Raises:
         OutputError: If it is above :data:`TOLERANCE`.
     """
-    largest = 0.0
+    largest, module = 0.0, _exportable(loaded, plan)
     for batch in [plan.batch] if plan.batch else [1, 3]:
         example = plan.example(loaded.bands, batch)
         found, expected = run(*example), module(*example)
