@@ -23,6 +23,8 @@ from geoasanet.raster.tilefile import as_gray, read_image
 from geoasanet.sample import BoolArray
 
 SPLITS = ("train", "val", "test")
+LONGEST_NAME = 200
+"""Most characters of a tile's name; file systems hold 255 bytes with its ending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,11 @@ def _read_list(path: Path) -> tuple[str, ...]:
             raise ManifestError(
                 f"{path} line {number}: the name {name!r} leads out of the dataset.",
                 "Names are relative to the image folders, without extension.",
+            )
+        if len(name) > LONGEST_NAME:
+            raise ManifestError(
+                f"{path} line {number}: a name of {len(name)} characters; at most {LONGEST_NAME} are possible.",
+                "Name one tile a line.",
             )
         if name in seen:
             raise ManifestError(

@@ -271,6 +271,8 @@ def open_dataset(path: str, role: str, decoders: int = _DECODERS) -> Any:
             "Give one subdataset as listed by gdalinfo.",
         )
     try:
+        with reading(path, role, "its header"):  # what GDAL puts off until it is asked for
+            _ = dataset.crs, dataset.transform, dataset.colorinterp, dataset.tags()
         check_size(dataset, path, role)
     except SceneError:
         dataset.close()
