@@ -68,10 +68,11 @@ def _report(verdicts: list[Verdict], cases: int, seed: int, seconds: float) -> l
     lines = [
         "# Hostile and odd inputs through the commands",
         "",
-        f"`python scripts/fuzz.py --cases {cases} --seed {seed}`, {datetime.now(UTC):%Y-%m-%d}: {cases} generated inputs, "
-        f"{len(verdicts)} runs of commands in {seconds / 60:.0f} minutes, {len(faults)} faults (a fault is a traceback, "
-        "a hang, a crash, a partial or left-over output, an input that was modified or got a file beside it, code of "
-        "the input executed, more than 1 GiB of memory, or a message that is not one clear line naming the file).",
+        f"`python scripts/fuzz.py --cases {cases} --seed {seed}`, {datetime.now(UTC):%Y-%m-%d}: {cases} generated "
+        f"inputs, {len(verdicts)} runs of commands in {seconds / 60:.0f} minutes, {len(faults)} faults. A fault is a "
+        "traceback, a hang, a crash, a partial or left-over output, an input that was modified or got a file beside "
+        "it, code of the input executed, more than 1 GiB of memory, or a message that is not one clear line naming "
+        "the file.",
         f"The slowest run took {slowest.seconds:.1f} s ({slowest.case.name}, {slowest.command}).",
         "",
         "## By command",

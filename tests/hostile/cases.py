@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.hostile import containers, folders, rasters, texts, vectors, weights
+from tests.hostile.commands import COMMANDS, Command
 from tests.hostile.good import TILES, lay_out
 
 RASTERS = {**rasters.ODD, **rasters.BROKEN, **containers.CONTAINERS, **containers.NAMES}
@@ -40,86 +41,12 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """A way to hand an input to a command."""
-
-    name: str
-    """What the report calls it."""
-    line: tuple[str, ...]
-    """The command line; INPUT stands for the input and IN/… for a file beside it."""
-    outputs: tuple[str, ...] = ()
-    """What appears in the current folder if it succeeds, relative."""
-
-
-@dataclass(frozen=True, slots=True)
 class Family:
     """Inputs of one sort."""
 
     kinds: tuple[str, ...]
     make: Callable[[str, Path, Path, np.random.Generator], Path]
     commands: tuple[Command, ...]
-
-
-_PREDICT = ("-c", "IN/good.safetensors", "-o", "map.tif", "--no-progress", "--json")
-_TILE = ("--size", "16", "--block", "1", "-o", "out", "--workers", "1", "--min-valid", "0.1", "--no-progress", "--json")
-_TRAIN = ("--out", "run", "--device", "cpu", "--set", "workers=0", "--no-progress", "--json")
-_INFO = Command("info", ("info", "--json", "--", "INPUT"))
-_COMMANDS = {
-    "rgb": (
-        _INFO,
-        Command("predict RGB", ("predict", *_PREDICT, "--", "INPUT", "IN/good_sar.tif"), ("map.tif",)),
-        Command("tile RGB", ("tile", "--labels", "IN/good_map.tif", *_TILE, "--", "INPUT", "IN/good_sar.tif"), ("out",)),
-    ),
-    "sar": (
-        _INFO,
-        Command("predict SAR", ("predict", *_PREDICT, "--", "IN/good_rgb.tif", "INPUT"), ("map.tif",)),
-        Command("tile SAR", ("tile", "--labels", "IN/good_map.tif", *_TILE, "--", "IN/good_rgb.tif", "INPUT"), ("out",)),
-    ),
-    "classes": (
-        _INFO,
-        Command("vectorize", ("vectorize", "-o", "p.gpkg", "--workers", "1", "--no-progress", "--json", "--", "INPUT"), ("p.gpkg",)),
-        Command("eval --map", ("eval", "--map=INPUT", "--labels", "IN/good_labels.gpkg", "--report", "r.html", "--no-progress", "--json"), ("r.html",)),
-        Command("eval --labels", ("eval", "--map", "IN/good_map.tif", "--labels=INPUT", "--no-progress", "--json")),
-        Command("tile --labels", ("tile", "--labels=INPUT", *_TILE, "IN/good_rgb.tif", "IN/good_sar.tif"), ("out",)),
-    ),
-    "confidence": (
-        Command("vectorize --confidence", ("vectorize", "IN/good_map.tif", "--confidence=INPUT", "-o", "p.gpkg", "--workers", "1", "--no-progress", "--json"), ("p.gpkg",)),
-    ),
-    "labels": (
-        _INFO,
-        Command("eval --labels", ("eval", "--map", "IN/good_map.tif", "--labels=INPUT", "--report", "r.html", "--no-progress", "--json"), ("r.html",)),
-        Command("tile --labels", ("tile", "--labels=INPUT", *_TILE, "IN/good_rgb.tif", "IN/good_sar.tif"), ("out",)),
-        Command("predict --aoi", ("predict", *_PREDICT, "--aoi=INPUT", "IN/good_rgb.tif", "IN/good_sar.tif"), ("map.tif",)),
-    ),
-    "schema": (
-        Command("tile --classes", ("tile", "--labels", "IN/good_map.tif", "--classes=INPUT", *_TILE, "IN/good_rgb.tif", "IN/good_sar.tif"), ("out",)),
-        Command("convert --classes", ("convert", "IN/good.pth", "--classes=INPUT", "-o", "c.safetensors", "--json"), ("c.safetensors",)),
-    ),
-    "scenes": (Command("tile --scenes", ("tile", "--scenes=INPUT", *_TILE), ("out",)),),
-    "strata": (
-        Command("eval --strata", ("eval", "--map", "IN/good_map.tif", "--labels", "IN/points.gpkg", "--strata=INPUT", "--no-progress", "--json")),
-    ),
-    "config": (Command("train CONFIG", ("train", "INPUT", "--data", "IN/good_tiles", *_TRAIN), ("run",)),),
-    "dataset": (
-        _INFO,
-        Command("eval --data", ("eval", "-c", "IN/good.safetensors", "--data=INPUT", "--report", "r.html", "--no-progress", "--json"), ("r.html",)),
-        Command("train --data", ("train", "IN/good.yaml", "--data=INPUT", *_TRAIN), ("run",)),
-    ),
-    "archive": (
-        Command("tile --layout", ("tile", "--layout", "pie-rgb-sar", "INPUT", "-o", "out", "--workers", "1", "--no-progress", "--json"), ("out",)),
-    ),
-    "checkpoint": (
-        _INFO,
-        Command("predict -c", ("predict", "-c", "INPUT", "-o", "map.tif", "--no-progress", "--json", "IN/good_rgb.tif", "IN/good_sar.tif"), ("map.tif",)),
-        Command("eval -c", ("eval", "-c", "INPUT", "--data", "IN/good_tiles", "--report", "r.html", "--no-progress", "--json"), ("r.html",)),
-    ),
-    "pickle": (
-        Command("convert", ("convert", "INPUT", "-o", "c.safetensors", "--json"), ("c.safetensors",)),
-        _INFO,
-        Command("train encoder_weights", ("train", "IN/good.yaml", "--data", "IN/good_tiles", "--set", "encoder_weights=INPUT", *_TRAIN), ("run",)),
-    ),
-    "run": (Command("train --resume", ("train", "--resume=INPUT", "--max-iters", "2", "--device", "cpu", "--no-progress", "--json")),),
-}  # fmt: skip
 
 
 def _raster(role: str) -> Callable[[str, Path, Path, np.random.Generator], Path]:
@@ -159,9 +86,7 @@ def _written(kind: str, name: str, contents: dict[str, str | bytes], sound: str)
     return texts.writer(name, contents[kind])
 
 
-_SCHEMA = (
-    "classes:\n- {id: 0, name: water, color: [1, 2, 3]}\n- {id: 1, name: forest}\n- a\n- b\n- c\nignore_index: 255\n"
-)
+_SCHEMA = "classes:\n- {id: 0, name: water, color: [1, 2, 3]}\n- {id: 1, name: forest}\nignore_index: 255\n"
 
 
 @_beside("good_rgb.tif", "good_sar.tif", "good_map.tif", "good.pth")
@@ -251,7 +176,7 @@ _MAKERS: dict[str, tuple[tuple[str, ...], Callable[[str, Path, Path, np.random.G
     "pickle": ((*weights.PICKLES, *_NO_FILES), _pickle),
     "run": ((*weights.STATES, *(f"config: {kind}" for kind in (*texts.YAML, *_OTHER))), _run),
 }
-FAMILIES = {name: Family(kinds, make, _COMMANDS[name]) for name, (kinds, make) in _MAKERS.items()}
+FAMILIES = {name: Family(kinds, make, COMMANDS[name]) for name, (kinds, make) in _MAKERS.items()}
 """All sorts of inputs."""
 
 

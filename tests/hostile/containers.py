@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 
 from tests.conftest import UTM, write_raster
 from tests.hostile.good import SIDE, pixels
@@ -90,6 +91,13 @@ def _text(name: str, text: str | bytes) -> Maker:
     return make
 
 
+_MAGIC = (
+    b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"GIF89a",
+    b"\x89HDF\r\n\x1a\n", b"SQLite format 3\0", b"PK\3\4", b"BM", b"CDF\1", b"GRIB", b"%PDF-1.4",
+    b"\0\0\0\x0cjP  \r\n\x87\n",
+)  # fmt: skip
+
+
 def _noise(folder: Path, role: str, rng: np.random.Generator) -> Path:
     path = folder / "hostile.tif"
     path.write_bytes(rng.bytes(int(rng.integers(1, 4000))))
@@ -97,10 +105,8 @@ def _noise(folder: Path, role: str, rng: np.random.Generator) -> Path:
 
 
 def _magic_noise(folder: Path, role: str, rng: np.random.Generator) -> Path:
-    starts = [b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"GIF89a", b"\x89HDF\r\n\x1a\n",
-              b"SQLite format 3\0", b"PK\3\4", b"BM", b"CDF\1", b"GRIB", b"%PDF-1.4", b"\0\0\0\x0cjP  \r\n\x87\n"]  # fmt: skip
     path = folder / "hostile.tif"
-    path.write_bytes(starts[int(rng.integers(len(starts)))] + rng.bytes(int(rng.integers(1, 3000))))
+    path.write_bytes(_MAGIC[int(rng.integers(len(_MAGIC)))] + rng.bytes(int(rng.integers(1, 3000))))
     return path
 
 

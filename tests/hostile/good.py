@@ -119,9 +119,8 @@ def _warm_up(folder: Path) -> None:
         out = Path(name)
         ga.vectorize(maps, out=out / "p.gpkg", confidence=folder / "good_confidence.tif", workers=1)
         ga.evaluate(map=maps, labels=folder / "good_labels.gpkg")
-        shifted = write_raster(
-            out / "shifted.tif", pixels("sar", np.random.default_rng(0)), transform=UTM.translation(3, 4) @ UTM
-        )
+        away = UTM @ UTM.translation(0.3, 0.4)
+        shifted = write_raster(out / "shifted.tif", pixels("sar", np.random.default_rng(0)), transform=away)
         rgb = folder / "good_rgb.tif"
         ga.predict(rgb, shifted, checkpoint=folder / "good.safetensors", out=out / "map.tif")
 

@@ -17,7 +17,7 @@ import shapely
 
 from geoasanet.models.checkpoint import load_checkpoint
 from geoasanet.raster.dataset import open_dataset_folder
-from tests.hostile.cases import Command
+from tests.hostile.commands import Command
 
 LONGEST = 1500
 """Characters of an error message that a person still reads."""
@@ -25,8 +25,9 @@ MOST_BYTES = 1 << 30
 """Memory that a command may take for inputs as small as these, beyond what it held before."""
 
 _UGLY = re.compile(
-    r"Traceback|unexpected \w+: .*This is a bug|^\S+\.py:\d+: \w*(Warning|Error)|^ERROR \d|^Warning \d"
-    r"|^TIFF|^(?!Error: ).*: TIFF\w+:|CPLE_|^WARNING|^Exception ignored|^HDF5-DIAG|^PROJ:|free\(\)|malloc|^fatal|^Fatal|^terminate called",
+    r"Traceback|unexpected \w+: .*This is a bug|^\S+\.py:\d+: \w*(Warning|Error)|^ERROR \d|^Warning \d|^TIFF"
+    r"|^(?!Error: ).*: TIFF\w+:|CPLE_|^WARNING|^Exception ignored|^HDF5-DIAG|^PROJ:|free\(\)|malloc|^[fF]atal"
+    r"|^terminate called",
     re.MULTILINE,
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")

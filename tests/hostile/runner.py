@@ -17,7 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tests.hostile.cases import FAMILIES, Case, Command
+from tests.hostile.cases import FAMILIES, Case
+from tests.hostile.commands import Command
 
 SECONDS = 60.0
 """Time after which a command counts as hanging; usual ones take less than one second."""
