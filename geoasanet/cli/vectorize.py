@@ -52,6 +52,7 @@ from geoasanet.cli.console import Console, with_console
 )
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads. [default: all cores]")
 @options.overwrite
+@options.dry_run
 @options.json_output
 @with_console
 def command(console: Console, *, map_path: str | None, classes: str | None, **arguments: Any) -> None:
@@ -64,10 +65,14 @@ def command(console: Console, *, map_path: str | None, classes: str | None, **ar
     from geoasanet.tools.vectorize import vectorize
 
     chosen = None if classes is None else [name for name in classes.split(",") if name.strip()]
-    result = vectorize(map_path, classes=chosen, progress=console.progress, **arguments)
-    console.warn(result.warnings)
-    parts = f" in {result.features} multipolygons" if arguments["dissolve"] else ""
-    lines = [f"  {name}: {area / 1e6:.4g} km²" for name, area in result.class_area_m2.items()]
+    outcome: Any = vectorize(map_path, classes=chosen, progress=console.progress, **arguments)  # type: ignore[call-overload]
+    console.warn(outcome.warnings)
     console.report(
-        result.to_dict(), [f"Polygons: {result.path} ({result.polygons}{parts}, {result.seconds:.1f} s)", *lines]
+        outcome.to_dict(), outcome.lines() if arguments["dry_run"] else _lines(outcome, dissolve=arguments["dissolve"])
     )
+
+
+def _lines(result: Any, *, dissolve: bool) -> list[str]:
+    parts = f" in {result.features} multipolygons" if dissolve else ""
+    lines = [f"  {name}: {area / 1e6:.4g} km²" for name, area in result.class_area_m2.items()]
+    return [f"Polygons: {result.path} ({result.polygons}{parts}, {result.seconds:.1f} s)", *lines]

@@ -8,27 +8,22 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 
-from geoasanet.errors import ConfigError
 from geoasanet.files import scratch_folder
 from geoasanet.progress import Progress, silent
 from geoasanet.raster.polygons.compiled import cache_folder, is_compiled
 from geoasanet.raster.polygons.coverage import Batch, Coverage, Outline, cover
-from geoasanet.raster.polygons.legend import choose_classes, legend_of
-from geoasanet.raster.polygons.source import ConfidenceReader, MapReader
-from geoasanet.raster.vectorfile import Layer, check_vector_output, write_layer
+from geoasanet.raster.vectorfile import write_layer
+from geoasanet.tools.dryrun import DryRun, require_space, space_needed
+from geoasanet.tools.vectorizedry import file_bytes, rehearse
+from geoasanet.tools.vectorizejob import open_job
 
-MAP_PATTERN = "*_landcover.tif"
-"""Maps that are found by default."""
 COMPILING = "compiling (first run only)"
 """What progress calls the time in which numba compiles the kernels and keeps them on disk."""
-MOST_PASSES = 6
-"""Passes of smoothing at most; each doubles the vertices."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +61,36 @@ class VectorizeResult:
         }
 
 
+class VectorizeOptions(TypedDict, total=False):
+    """The options of :func:`vectorize`, described there."""
+
+    out: str | os.PathLike[str] | None
+    min_area: float
+    simplify: float
+    smooth: int
+    classes: Sequence[str | int] | None
+    confidence: str | os.PathLike[str] | None
+    dissolve: bool
+    workers: int | None
+    overwrite: bool
+    progress: Progress
+
+
+@overload
+def vectorize(
+    map_path: str | os.PathLike[str] | None = None,
+    *,
+    dry_run: Literal[False] = False,
+    **options: Unpack[VectorizeOptions],
+) -> VectorizeResult: ...
+
+
+@overload
+def vectorize(
+    map_path: str | os.PathLike[str] | None = None, *, dry_run: Literal[True], **options: Unpack[VectorizeOptions]
+) -> DryRun: ...
+
+
 def vectorize(
     map_path: str | os.PathLike[str] | None = None,
     *,
@@ -78,13 +103,15 @@ def vectorize(
     dissolve: bool = False,
     workers: int | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
     progress: Progress = silent,
-) -> VectorizeResult:
+) -> VectorizeResult | DryRun:
     """Write the polygons of a class map to a vector file.
 
     Every 4-connected region of one class becomes a polygon. Borders are shared: after ``min_area``, ``simplify`` and
     ``smooth`` the polygons still cover the map's valid area without gaps or overlaps. The result depends neither on
-    ``workers`` nor on how the map is read.
+    ``workers`` nor on how the map is read. A billion pixels take half a minute to a minute on two cores, so that a
+    killed run is not taken up but done again; what it left is removed by the next run of the same output.
 
     Args:
         map_path: The map: one band of integers below 255, with CRS and geotransform. Default: the newest
@@ -102,10 +129,11 @@ def vectorize(
         dissolve: Write one multipolygon for each class.
         workers: Threads. Default: all cores.
         overwrite: Replace an existing output.
+        dry_run: Only check everything, time a few strips and say what would be done; nothing is written.
         progress: Told how far the work is.
 
     Returns:
-        What was written.
+        What was written; with ``dry_run`` what would be.
 
     Raises:
         ConfigError: If an option is impossible, or no map is found.
@@ -113,59 +141,48 @@ def vectorize(
         GridError: If the map lacks a CRS, or the confidence is on another grid.
         BandError: If a raster's bands or values are not what they should be.
         OutputExistsError: If the output exists and ``overwrite`` is false.
-        OutputError: If the output's folder is missing or not writable.
-        VectorError: If the output cannot be written.
+        OutputError: If the output's folder is missing or not writable, or the output cannot be written.
+        VectorError: If the format cannot hold the polygons.
     """
     began = time.perf_counter()
-    _check_options(min_area, simplify, smooth, workers)
     warnings: list[str] = []
-    map_name = os.fspath(map_path) if map_path is not None else _newest_map(warnings)
-    target = Path(out) if out is not None else Path(f"{Path(map_name).stem}.gpkg")
-    confidence_name = None if confidence is None else os.fspath(confidence)
-    inputs = tuple(p for p in (map_name, confidence_name) if p is not None)
-    check_vector_output(target, overwrite=overwrite, inputs=inputs)
-    threads = workers or _cores()
-
-    with contextlib.ExitStack() as stack:
-        scratch = stack.enter_context(scratch_folder(target))
-        reader = MapReader(map_name, threads)
-        stack.callback(reader.close)
-        confidence_reader = None
-        if confidence_name is not None:
-            confidence_reader = ConfidenceReader(confidence_name, threads, reader.grid, map_name)
-            stack.callback(confidence_reader.close)
-        chosen = choose_classes(reader.dataset, classes)
-        outline = Outline(min_area, simplify, smooth)
-        with _compiling(progress, warnings):
-            coverage = cover(reader, outline, confidence_reader, workers=threads, folder=scratch, progress=progress)
-        schema = legend_of(reader.dataset, [int(v) for v in np.unique(coverage.classes[1:])])
-
-    regions = coverage.chosen(chosen)
-    present = np.unique(coverage.classes[regions])
-    warnings += _remarks(coverage, regions, classes, map_name)
-    layer = Layer(
-        schema,
-        tuple(int(i) for i in present) if len(present) else tuple(i for i in chosen if i < len(schema)),
-        reader.grid.crs.to_wkt(),
-        dissolve,
-        confidence_reader is not None,
-        coverage.bounds(regions),
-        len(present) if dissolve else len(regions),
-        int(coverage.sides.points[regions].sum()) + len(regions),
-        _time_stamp(map_name),
-    )
-    batches = coverage.dissolved(regions) if dissolve else coverage.features(regions, threads)
-    counted = _Counted(batches, layer.features, progress)
-    warnings += write_layer(target, layer, counted, overwrite=overwrite)
+    outline = Outline(min_area, simplify, smooth)
+    with open_job(
+        map_path,
+        out,
+        outline,
+        classes,
+        confidence,
+        warnings,
+        dissolve=dissolve,
+        workers=workers,
+        overwrite=overwrite,
+        tidy=not dry_run,
+    ) as job:
+        if dry_run:
+            with _compiling(progress, warnings):
+                return rehearse(job, warnings, progress=progress)
+        with scratch_folder(job.target) as scratch:
+            with _compiling(progress, warnings):
+                coverage = cover(
+                    job.reader, outline, job.confidence, workers=job.threads, folder=scratch, progress=progress
+                )
+            regions = coverage.chosen(job.chosen)
+            layer = job.layer(coverage, regions)
+            warnings += _remarks(coverage, regions, classes, job.map_path)
+            size = file_bytes(job.target.suffix.lower(), layer.features, layer.points)
+            require_space(space_needed([(job.target, size)]))
+            counted = _Counted(job.batches(coverage, regions), layer.features, progress)
+            warnings += write_layer(job.target, layer, counted, overwrite=overwrite)
     return VectorizeResult(
-        target,
-        map_name,
+        job.target,
+        job.map_path,
         len(regions),
         layer.features,
         counted.points,
         {
-            schema.names[i]: math.fsum(coverage.area_m2[regions[coverage.classes[regions] == i]])
-            for i in map(int, present)
+            layer.classes.names[i]: math.fsum(coverage.area_m2[regions[coverage.classes[regions] == i]])
+            for i in map(int, np.unique(coverage.classes[regions]))
         },
         time.perf_counter() - began,
         tuple(warnings),
@@ -186,42 +203,6 @@ def _compiling(progress: Progress, warnings: list[str]) -> Iterator[None]:
     yield
     if first_run:
         progress(COMPILING, 1, 1)
-
-
-def _check_options(min_area: float, simplify: float, smooth: int, workers: int | None) -> None:
-    for name, value, unit in (("min-area", min_area, "m²"), ("simplify", simplify, "metres")):
-        if not (math.isfinite(value) and value >= 0):
-            raise ConfigError(f"--{name} must be 0 or more {unit}, found {value!r}.")
-    if not 0 <= smooth <= MOST_PASSES:
-        raise ConfigError(f"--smooth must be 0 to {MOST_PASSES} passes, found {smooth!r}.")
-    if workers is not None and workers < 1:
-        raise ConfigError(f"--workers must be 1 or more, found {workers!r}.")
-
-
-def _newest_map(warnings: list[str]) -> str:
-    """Return the newest map of the current folder, by name where times are equal."""
-    found = sorted(Path().glob(MAP_PATTERN), key=lambda p: (-p.stat().st_mtime_ns, p.name))
-    if not found:
-        raise ConfigError(
-            f"No map was given, and there is no {MAP_PATTERN} in {Path.cwd()}.",
-            "Make one with geoasanet predict, or name it: geoasanet vectorize MAP",
-        )
-    if len(found) > 1:
-        warnings.append(f"Took {found[0]}, the newest of {len(found)} maps here.")
-    return str(found[0])
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _time_stamp(map_name: str) -> str:
-    """Return the map's time of change, or the current time where it has none (a remote map)."""
-    path = Path(map_name)
-    seconds = int(path.stat().st_mtime) if path.exists() else int(time.time())
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def _remarks(

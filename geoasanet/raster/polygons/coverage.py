@@ -29,7 +29,7 @@ from geoasanet.raster.polygons.rings import Sides, rings_of, sides_of
 from geoasanet.raster.polygons.runs import RunFile, Runs, runs_of
 from geoasanet.raster.polygons.simplify import simplify_arcs
 from geoasanet.raster.polygons.smooth import smooth_arcs
-from geoasanet.raster.polygons.source import ConfidenceReader, MapReader
+from geoasanet.raster.polygons.source import ConfidenceReader, MapReader, Part
 from geoasanet.raster.polygons.spool import forget
 from geoasanet.raster.polygons.stitch import stitch
 from geoasanet.raster.polygons.threads import ordered_map
@@ -163,9 +163,9 @@ class _Sums(NamedTuple):
 
 
 def cover(
-    reader: MapReader,
+    reader: MapReader | Part,
     outline: Outline,
-    confidence: ConfidenceReader | None = None,
+    confidence: ConfidenceReader | Part | None = None,
     *,
     workers: int = 1,
     strip_rows: int | None = None,

@@ -214,6 +214,30 @@ class ConfidenceReader(_Reader):
         return result
 
 
+class Part:
+    """Some rows of a map or a confidence raster, to be read as if they were all.
+
+    Args:
+        reader: The whole.
+        row: First row.
+        stop: Row after the last.
+    """
+
+    def __init__(self, reader: MapReader | ConfidenceReader, row: int, stop: int) -> None:
+        self._reader, self._row = reader, row
+        self.grid: Grid = reader.grid.crop(Window(row, 0, stop - row, reader.grid.width))
+        self.cache_mb = reader.cache_mb
+
+    def strips(self, rows: int | None = None) -> list[tuple[int, int]]:
+        """Return all rows as one strip, or ``rows`` each."""
+        height = self.grid.height
+        return [(row, min(row + (rows or height), height)) for row in range(0, height, rows or height)]
+
+    def read(self, row: int, stop: int) -> NDArray[Any]:
+        """Return the pixels of some of these rows, counted from their first."""
+        return self._reader.read(self._row + row, self._row + stop)
+
+
 def _describe(grid: Grid) -> str:
     west, _, _, north = grid.bounds
     width, height = grid.resolution
