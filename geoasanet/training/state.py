@@ -100,6 +100,6 @@ def _read(path: Path) -> dict[str, Any]:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what it likes; whatever it is, the file is no state of ours
         raise CheckpointError(f"State {path} cannot be read ({type(error).__name__}).") from None
-    if not isinstance(state, dict):
+    if not isinstance(state, dict) or not isinstance(state.get("config", {}), dict):
         raise CheckpointError(f"State {path} is no saved state.")
     return state

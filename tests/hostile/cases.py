@@ -181,9 +181,12 @@ FAMILIES = {name: Family(kinds, make, COMMANDS[name]) for name, (kinds, make) in
 
 
 def all_cases(seed: int = 0) -> Iterator[Case]:
-    """Give cases without end: every kind of every family once, then all again with other seeds."""
+    """Give cases without end, shuffled: every kind once, rasters in one role each, then in other roles and seeds."""
     while True:
-        for name, family in FAMILIES.items():
-            for kind in family.kinds:
-                yield Case(name, kind, seed)
+        for turn in range(len(ROLES)):
+            rasters_ = [Case(ROLES[(i + turn + seed) % len(ROLES)], kind, seed) for i, kind in enumerate(RASTERS)]
+            others = [Case(n, kind, seed) for n, family in FAMILIES.items() if n not in ROLES for kind in family.kinds]
+            chosen = rasters_ if turn else rasters_ + others
+            for i in np.random.default_rng(turn).permutation(len(chosen)):
+                yield chosen[i]
         seed += 1
