@@ -65,7 +65,7 @@ def command(console: Console, *, map_path: str | None, classes: str | None, **ar
     from geoasanet.tools.vectorize import vectorize
 
     chosen = None if classes is None else [name for name in classes.split(",") if name.strip()]
-    outcome: Any = vectorize(map_path, classes=chosen, progress=console.progress, **arguments)  # type: ignore[call-overload]
+    outcome: Any = vectorize(map_path, classes=chosen, progress=console.progress, **arguments)
     console.warn(outcome.warnings)
     console.report(
         outcome.to_dict(), outcome.lines() if arguments["dry_run"] else _lines(outcome, dissolve=arguments["dissolve"])
