@@ -11,7 +11,7 @@ from geoasanet.config import TrainConfig
 from geoasanet.device import device_name
 from geoasanet.errors import DeviceError
 
-_NO_MEMORY = ("can't allocate memory", "could not create a primitive")
+_NO_MEMORY = ("can't allocate memory", "could not create a primitive", "Cannot allocate memory")
 """What torch and oneDNN say on a CPU when memory is gone."""
 
 
