@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.conftest import SHARED
 from tests.hostile import containers, folders, rasters, texts, vectors, weights
 from tests.hostile.commands import COMMANDS, Command
 from tests.hostile.good import TILES, lay_out
@@ -37,6 +38,8 @@ class Case:
     def make(self, folder: Path, kit: Path) -> Path:
         """Write it into ``folder``, with what it needs beside it, and return its path."""
         rng = np.random.default_rng([self.seed, zlib.crc32(f"{self.family}/{self.kind}".encode())])
+        if self.family.startswith("odd "):
+            return _real(self.kind, folder, kit)
         return FAMILIES[self.family].make(self.kind, folder, kit, rng)
 
 
@@ -160,6 +163,15 @@ def _run(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
         config.unlink()
         _written(kind.removeprefix("config: "), "config.yaml", texts.YAML, sound)(path, rng)
     return path
+
+
+def _real(name: str, folder: Path, kit: Path) -> Path:
+    """Lay a file of ``../shared`` with all it may refer to beside good ones."""
+    lay_out(kit, folder, "good_rgb.tif", "good_sar.tif", "good_map.tif", "good_labels.gpkg", "good.safetensors")
+    for path in (SHARED / "data" / "odd").iterdir():
+        if path.is_file() and path.stat().st_size < 1 << 24:
+            (folder / path.name).symlink_to(path)
+    return folder / name
 
 
 _OTHER = (*_NO_FILES, "garbled")

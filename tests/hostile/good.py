@@ -139,9 +139,9 @@ def _make_points(path: Path) -> None:
     """Write reference points on every class of the map, with the stratum each was drawn from."""
     cells = [(row, col) for row in range(2, SIDE, 8) for col in range(2, SIDE, 8)]
     points = [shapely.Point(UTM.c + 10 * col + 5, UTM.f - 10 * row - 5) for row, col in cells]
-    names = [NAMES[i % 5] for i in range(len(points))]
+    ids = [i % 5 for i in range(len(points))]
     strata = ["water" if i % 2 else "forest" for i in range(len(points))]
-    geopandas.GeoDataFrame({"class_name": names, "stratum": strata}, geometry=points, crs=CRS).to_file(path)
+    geopandas.GeoDataFrame({"class_id": ids, "stratum": strata}, geometry=points, crs=CRS).to_file(path)
 
 
 def _make_run(folder: Path) -> None:
