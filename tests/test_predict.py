@@ -288,7 +288,8 @@ class TestFile:
     def test_nothing_but_the_outputs_is_left(self, result: Any, tmp_path: Path) -> None:
         names = {p.name for p in tmp_path.iterdir()}
         outputs = {"map.tif", "map.tif.aux.xml", "confidence.tif", "probabilities.tif", "rgb.tif", "sar.tif"}
-        assert names <= outputs | {"confidence.tif.aux.xml", "probabilities.tif.aux.xml"}
+        styles = {"map.qml", "confidence.qml"}
+        assert styles < names <= outputs | styles | {"confidence.tif.aux.xml", "probabilities.tif.aux.xml"}
 
     def test_quicklook(self, scene_files: Files, checkpoint: Path, tmp_path: Path) -> None:
         from PIL import Image

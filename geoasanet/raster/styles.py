@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from geoasanet.classes import ClassSchema, Color
@@ -12,6 +14,12 @@ FIELD = "class_id"
 """The attribute that the style goes by."""
 OUTLINE_MM = 0.1
 """Width of the outline in the fill's own colour, which closes the hairlines between antialiased neighbours."""
+QML_SUFFIX = ".qml"
+"""QGIS takes the style of a file from the file of the same name with this ending."""
+MARK = "<!-- Made by geoasanet -->"
+"""Tells our styles from those that somebody has saved from QGIS, which leaves comments out."""
+
+_NOT_IN_XML = re.compile(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +41,42 @@ def legend_entries(classes: ClassSchema, class_ids: Sequence[int]) -> list[Legen
 
 def qml(legend: Sequence[LegendEntry]) -> str:
     """Return a QGIS layer style: a categorized renderer on ``class_id``."""
+    return qml_document(categorized(legend))
+
+
+def qml_document(*renderers: str) -> str:
+    """Return a QGIS style of one renderer, or of one for rasters and one for polygons: a layer takes what fits it."""
+    body = "\n".join(renderers)
+    return f"""<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
+{MARK}
+<qgis version="3.22.0" styleCategories="Symbology">
+{body}
+  <blendMode>0</blendMode>
+  <featureBlendMode>0</featureBlendMode>
+  <layerGeometryType>2</layerGeometryType>
+</qgis>
+"""
+
+
+def has_own_style(path: Path) -> bool:
+    """Tell whether the style beside ``path`` is somebody's own work, and not ours."""
+    try:
+        return MARK not in path.with_suffix(QML_SUFFIX).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+
+
+def categorized(legend: Sequence[LegendEntry]) -> str:
+    """Return QGIS's renderer of polygons by ``class_id``."""
     categories = "\n".join(
-        f'      <category render="true" type="long" value="{e.class_id}" symbol="{k}" label={quoteattr(e.name)}/>'
+        f'      <category render="true" type="long" value="{e.class_id}" symbol="{k}" label={attribute(e.name)}/>'
         for k, e in enumerate(legend)
     )
     symbols = "\n".join(_qml_symbol(k, e.color) for k, e in enumerate(legend))
-    return f"""<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
-<qgis version="3.22.0" styleCategories="Symbology">
-  <renderer-v2 type="categorizedSymbol" attr="{FIELD}" forceraster="0" symbollevels="0" enableorderby="0">
+    return f"""  <renderer-v2 type="categorizedSymbol" attr="{FIELD}" forceraster="0" symbollevels="0" \
+enableorderby="0">
     <categories>
 {categories}
     </categories>
@@ -49,12 +85,7 @@ def qml(legend: Sequence[LegendEntry]) -> str:
     </symbols>
     <rotation/>
     <sizescale/>
-  </renderer-v2>
-  <blendMode>0</blendMode>
-  <featureBlendMode>0</featureBlendMode>
-  <layerGeometryType>2</layerGeometryType>
-</qgis>
-"""
+  </renderer-v2>"""
 
 
 def sld(legend: Sequence[LegendEntry], layer: str) -> str:
@@ -121,5 +152,15 @@ def _sld_rule(entry: LegendEntry) -> str:
         </se:Rule>"""
 
 
+def attribute(value: str) -> str:
+    """Return a text as the quoted value of an XML attribute."""
+    return quoteattr(_printable(value))
+
+
 def _text(value: str) -> str:
-    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _printable(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _printable(value: str) -> str:
+    """Return a text without the characters that XML cannot hold."""
+    return _NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", value)

@@ -55,6 +55,8 @@ class PredictJob:
     """Further outputs, by "confidence", "probabilities", "polygons" and "quicklook"."""
     notes: Sequence[str]
     """What the user should know."""
+    overwrite: bool = False
+    """True to replace what is there, styles that somebody has saved included."""
 
     @property
     def folder(self) -> Path:
@@ -195,7 +197,7 @@ def prepare(
     arithmetic = choose_arithmetic(precision, compile, torch_device, windows if network.compiles else 0)
     notes += [arithmetic.note] if arithmetic.note else []
     return PredictJob(
-        job, layout, network, torch_device, arithmetic, batch_size, gpus, tta, map_path, paths, tuple(notes)
+        job, layout, network, torch_device, arithmetic, batch_size, gpus, tta, map_path, paths, tuple(notes), overwrite
     )
 
 

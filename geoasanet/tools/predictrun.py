@@ -17,6 +17,7 @@ from geoasanet.inference.mapping import map_into
 from geoasanet.inference.workers import WorkerTask, run_workers, share_rows
 from geoasanet.progress import Progress
 from geoasanet.raster.cog import RowSpool
+from geoasanet.raster.rasterstyles import class_qml, confidence_qml, write_style
 from geoasanet.raster.readback import written
 from geoasanet.tools.dryrun import require_space
 from geoasanet.tools.journal import open_journal
@@ -62,7 +63,7 @@ def run(job: PredictJob, *, resume: bool, progress: Progress) -> Mapped:
         require_space(job.spaces(sum(spool.done().values()) / job.layout.grid.height))
         notes += _map(job, spool, progress)
         pixels, filled = spool.counts()
-        _write(job, spool, progress)
+        notes += _write(job, spool, progress)
         notes += spool.faults().warnings()
     except GeoASANetError:
         if not spool.done():
@@ -139,8 +140,8 @@ def _tasks(job: PredictJob, spool: RowSpool, pending: Sequence[range], workers: 
     ]
 
 
-def _write(job: PredictJob, spool: RowSpool, progress: Progress) -> None:
-    """Write from finished rows the outputs that an earlier run has not."""
+def _write(job: PredictJob, spool: RowSpool, progress: Progress) -> list[str]:
+    """Write from finished rows the outputs that an earlier run has not; return warnings."""
     published = Published(job.folder)
     writers: dict[str, Callable[[Path], object]] = {
         "confidence": lambda path: spool.write_confidence(path, job.tags()),
@@ -149,13 +150,18 @@ def _write(job: PredictJob, spool: RowSpool, progress: Progress) -> None:
         "polygons": lambda path: _vectorize(job, path, progress),
         "quicklook": lambda path: _draw(job, spool, path),
     }
+    styles = {"map": class_qml(job.network.classes), "confidence": confidence_qml()}
     outputs = {"map": job.out, **job.extras}
+    notes: list[str] = []
     progress("Writing", 0, len(outputs), "")
     for done, name in enumerate((name for name in writers if name in outputs), 1):
         if not published.holds(outputs[name]):
             with written(outputs[name], _GOES_ON), published.output(outputs[name]) as temporary:
                 writers[name](temporary)
+                if name in styles:
+                    notes += write_style(temporary, outputs[name], styles[name], overwrite=job.overwrite)
         progress("Writing", done, len(outputs), "")
+    return notes
 
 
 def _vectorize(job: PredictJob, out: Path, progress: Progress) -> None:
