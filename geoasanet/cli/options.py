@@ -5,6 +5,7 @@
 ``dry_run``      tile, predict, vectorize
 ``resume``       tile, predict
 ``on_error``     tile, predict
+``scheduler``    predict
 ``common``       every command: ``-v``, ``-q``, ``--debug``, ``--no-progress``
 """
 
@@ -66,6 +67,12 @@ on_error = click.option(
 )
 dry_run = click.option(
     "--dry-run", is_flag=True, help="Check everything, say what would be done and how long it takes; write nothing."
+)
+
+scheduler = click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Run on a Dask cluster: tcp://host:8786, a scheduler file, or local.  [default: this machine, without Dask]",
 )
 
 checkpoint = click.option(

@@ -23,6 +23,7 @@ from geoasanet.cli.console import Console, with_console
 @click.option("--batch-size", type=options.AutoInteger(), default="auto", show_default=True, help="Windows at a time.")
 @options.device
 @click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
+@options.scheduler
 @options.precision
 @options.compile_network
 @options.tta

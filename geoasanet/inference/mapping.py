@@ -26,6 +26,7 @@ from geoasanet.raster.aoi import AreaOfInterest, Bounds
 from geoasanet.raster.cog import RowSpool
 from geoasanet.raster.faults import OnError, ReadFaults, faults_for
 from geoasanet.raster.grid import Grid
+from geoasanet.raster.pieces import PieceBox
 from geoasanet.raster.scaling import Scaling
 from geoasanet.raster.scene import Scene
 from geoasanet.raster.source import READ_OPTIONS
@@ -117,7 +118,7 @@ def runs(numbers: Sequence[int]) -> list[range]:
 
 
 def map_into(
-    spool: RowSpool, job: MapJob, predictor: Predictor, rows: Sequence[range], advance: Callable[[int], None]
+    spool: RowSpool | PieceBox, job: MapJob, predictor: Predictor, rows: Sequence[range], advance: Callable[[int], None]
 ) -> None:
     """Map runs of rows of windows and spool the finished rows.
 

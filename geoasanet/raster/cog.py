@@ -11,14 +11,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as Xml
 
 import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.io import MemoryFile
 
 from geoasanet.classes import CLASSES_TAG, NODATA, ClassSchema
 from geoasanet.errors import OutputError
@@ -26,14 +24,12 @@ from geoasanet.interrupt import interruptible
 from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.overviews import refer_to_overviews, write_overviews
-from geoasanet.raster.readback import check_whole, count_values, written
+from geoasanet.raster.pieces import COUNTS_TAG, PRODUCTS, STRIP_ROWS, encode_faults, encode_rows, piece_name
+from geoasanet.raster.readback import check_whole, written
 from geoasanet.raster.source import GDAL_ERRORS
 from geoasanet.sample import RowBand
 
-_COUNTS_TAG = "GEOASANET_COUNTS"
-_STRIP_ROWS = 16
 _TILE = 512
-_PRODUCTS = ("confidence", "probabilities", "classes")
 
 
 class RowSpool:
@@ -57,18 +53,16 @@ class RowSpool:
         Raises:
             OutputError: If the disk is full or not writable.
         """
-        counts = np.zeros(NODATA + 1, np.int64)
-        count_values(band.classes, counts)
-        tags = {_COUNTS_TAG: json.dumps({"classes": counts.tolist(), "filled": band.filled})}
-        parts: dict[str, NDArray[Any] | None] = {
-            "confidence": band.confidence,
-            "probabilities": band.probabilities,
-            "classes": band.classes,
-        }
-        for name in _PRODUCTS:
-            pixels = parts[name]
-            if pixels is not None:
-                self._write(name, band.row - self._first_row, pixels, tags if name == "classes" else {})
+        self.keep(encode_rows(band, self.grid, self._first_row))
+
+    def keep(self, files: Mapping[str, bytes]) -> None:
+        """Keep the files of finished rows, from :mod:`geoasanet.raster.pieces`, in their order.
+
+        Raises:
+            OutputError: If the disk is full or not writable.
+        """
+        for name, content in files.items():
+            self._keep(self.folder / name, content)
 
     def keep_faults(self, row: int, faults: ReadFaults) -> None:
         """Keep what could not be read so far, before the rows from ``row`` (of the scene) on are kept.
@@ -76,9 +70,7 @@ class RowSpool:
         Raises:
             OutputError: If the disk is full or not writable.
         """
-        found = faults.to_dicts()
-        if found:
-            self._keep(self.folder / f"faults-{row - self._first_row:08d}.json", json.dumps(found).encode())
+        self.keep(encode_faults(row - self._first_row, faults))
 
     def faults(self) -> ReadFaults:
         """Return what could not be read of the inputs, in this run and in those that it goes on from."""
@@ -91,10 +83,10 @@ class RowSpool:
         """Remove pieces that cannot be read as a whole, as a power cut may leave; return their number."""
         pieces, damaged = self.done(), 0
         for row, rows in pieces.items():
-            paths = [path for name in _PRODUCTS if (path := self._path(name, row, rows)).exists()]
+            paths = [path for name in PRODUCTS if (path := self._path(name, row, rows)).exists()]
             try:
                 with rasterio.open(self._path("classes", row, rows)) as dataset:
-                    counts = np.array(json.loads(dataset.tags()[_COUNTS_TAG])["classes"], np.int64)
+                    counts = np.array(json.loads(dataset.tags()[COUNTS_TAG])["classes"], np.int64)
                 for path in paths:
                     check_whole(path, counts if path.name.startswith("classes") else None)
             except (OutputError, KeyError, ValueError, *GDAL_ERRORS):
@@ -116,7 +108,7 @@ class RowSpool:
         total, filled = np.zeros(NODATA + 1, np.int64), 0
         for row, rows in self.done().items():
             with rasterio.open(self._path("classes", row, rows)) as dataset:
-                counts = json.loads(dataset.tags()[_COUNTS_TAG])
+                counts = json.loads(dataset.tags()[COUNTS_TAG])
             total += np.array(counts["classes"], np.int64)
             filled += int(counts["filled"])
         return total, filled
@@ -149,34 +141,10 @@ class RowSpool:
             vrt, out, None, OVERVIEW_RESAMPLING="AVERAGE", COMPRESS="DEFLATE", PREDICTOR="YES", INTERLEAVE="BAND"
         )
 
-    def _path(self, name: str, row: int, rows: int) -> Path:
-        return self.folder / f"{name}-{row:08d}-{rows:04d}.tif"
+    def _path(self, product: str, row: int, rows: int) -> Path:
+        return self.folder / piece_name(product, row, rows)
 
-    def _write(self, name: str, row: int, pixels: NDArray[Any], tags: Mapping[str, str]) -> None:
-        stacked = pixels[None] if pixels.ndim == 2 else pixels
-        final = self._path(name, row, stacked.shape[1])
-        profile = {
-            "driver": "GTiff",
-            "count": stacked.shape[0],
-            "height": stacked.shape[1],
-            "width": stacked.shape[2],
-            "dtype": stacked.dtype,
-            "crs": self.grid.crs,
-            "transform": self.grid.transform,
-            "compress": "zstd",
-            "zstd_level": 1,
-            "interleave": "band",
-            "blockysize": min(_STRIP_ROWS, stacked.shape[1]),
-        }
-        if stacked.dtype.kind == "f":
-            profile["predictor"] = 2
-        with MemoryFile() as memory:
-            with memory.open(**profile) as dataset:
-                dataset.write(stacked)
-                dataset.update_tags(**tags)
-            self._keep(final, memory.getbuffer())
-
-    def _keep(self, final: Path, content: bytes | memoryview) -> None:
+    def _keep(self, final: Path, content: bytes) -> None:
         """Write a file that is there only when whole, after a power cut too."""
         temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
         try:
@@ -223,7 +191,7 @@ class RowSpool:
                     RasterYSize=str(rows),
                     DataType=dtype,
                     BlockXSize=str(grid.width),
-                    BlockYSize=str(min(_STRIP_ROWS, rows)),
+                    BlockYSize=str(min(STRIP_ROWS, rows)),
                 )
                 Xml.SubElement(source, "SrcRect", {**area, "yOff": "0"})
                 Xml.SubElement(source, "DstRect", {**area, "yOff": str(row)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -13,12 +14,14 @@ import torch
 
 from geoasanet.classes import ClassSchema
 from geoasanet.device import Precision
+from geoasanet.errors import ConfigError
 from geoasanet.inference.rows import MissingSar
 from geoasanet.models.checkpoint import Checkpoint
 from geoasanet.progress import Progress, silent
 from geoasanet.raster.aoi import Bounds
 from geoasanet.raster.faults import OnError
 from geoasanet.raster.scaling import SarScale
+from geoasanet.tools.cluster import connect
 from geoasanet.tools.dryrun import DryRun
 from geoasanet.tools.predictdry import rehearse
 from geoasanet.tools.predictjob import prepare
@@ -70,6 +73,7 @@ class PredictOptions(TypedDict, total=False):
     batch_size: int | Literal["auto"]
     device: str
     gpus: int
+    scheduler: PathLike | None
     precision: Precision
     compile: bool
     tta: bool
@@ -114,6 +118,7 @@ def predict(
     batch_size: int | Literal["auto"] = "auto",
     device: str = "auto",
     gpus: int = 1,
+    scheduler: PathLike | None = None,
     precision: Precision = "auto",
     compile: bool = False,
     tta: bool = False,
@@ -155,6 +160,8 @@ def predict(
         batch_size: Windows at a time, or "auto".
         device: "auto", "cpu", "cuda", "cuda:1", …
         gpus: Worker processes, one for each CUDA device; on CPU they share the cores. The map does not depend on it.
+        scheduler: Run the network on a Dask cluster: the address of its scheduler, its scheduler file, or "local" for
+            ``gpus`` processes on this machine. The map is the same. Workers must see the inputs and the checkpoint.
         precision: "auto", "fp32", "bf16" or "fp16"; "auto" is fp32 on CPU, but compiled bf16 for large scenes on
             processors with bf16 instructions, and bf16 (else fp16) on CUDA.
         compile: Compile the network first.
@@ -185,42 +192,47 @@ def predict(
         GeoASANetError: If an input, an option, the checkpoint or an output is at fault; see its subclasses.
     """
     started = time.monotonic()
-    job = prepare(
-        rgb,
-        sar,
-        checkpoint=checkpoint,
-        model=model,
-        classes=classes,
-        out=out,
-        window=window,
-        overlap=overlap,
-        blend=blend,
-        batch_size=batch_size,
-        device=device,
-        gpus=gpus,
-        precision=precision,
-        compile=compile,
-        tta=tta,
-        aoi=aoi,
-        bbox=bbox,
-        bbox_crs=bbox_crs,
-        extras={
-            "confidence": confidence,
-            "probabilities": probabilities,
-            "polygons": vectorize,
-            "quicklook": quicklook,
-        },
-        rgb_bands=rgb_bands,
-        sar_bands=sar_bands,
-        sar_scale=sar_scale,
-        missing_sar=missing_sar,
-        on_error=on_error,
-        resume=resume,
-        overwrite=overwrite,
-    )
-    if dry_run:
-        return rehearse(job, resume=resume)
-    done = run(job, resume=resume, progress=progress)
+    if dry_run and scheduler is not None:
+        raise ConfigError("--dry-run times windows in this process.", "Leave out --scheduler.")
+    with contextlib.ExitStack() as stack:
+        cluster = None if scheduler is None else stack.enter_context(connect(os.fspath(scheduler), gpus))
+        job = prepare(
+            rgb,
+            sar,
+            checkpoint=checkpoint,
+            model=model,
+            classes=classes,
+            out=out,
+            window=window,
+            overlap=overlap,
+            blend=blend,
+            batch_size=batch_size,
+            device=device,
+            gpus=gpus,
+            precision=precision,
+            compile=compile,
+            tta=tta,
+            aoi=aoi,
+            bbox=bbox,
+            bbox_crs=bbox_crs,
+            extras={
+                "confidence": confidence,
+                "probabilities": probabilities,
+                "polygons": vectorize,
+                "quicklook": quicklook,
+            },
+            rgb_bands=rgb_bands,
+            sar_bands=sar_bands,
+            sar_scale=sar_scale,
+            missing_sar=missing_sar,
+            on_error=on_error,
+            resume=resume,
+            overwrite=overwrite,
+            cluster=cluster,
+        )
+        if dry_run:
+            return rehearse(job, resume=resume)
+        done = run(job, resume=resume, progress=progress)
     names = job.network.classes.names
     return PredictResult(
         map=job.out,

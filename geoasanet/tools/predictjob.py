@@ -22,10 +22,12 @@ from geoasanet.inference.mapping import MapJob, MapLayout
 from geoasanet.inference.predictor import Predictor
 from geoasanet.inference.rows import MissingSar
 from geoasanet.models.checkpoint import Checkpoint
+from geoasanet.models.network import Network
 from geoasanet.raster.aoi import Bounds
 from geoasanet.raster.faults import OnError, faults_for
 from geoasanet.raster.scaling import SarScale
 from geoasanet.raster.scene import Scene, default_map_path
+from geoasanet.tools.cluster import Cluster
 from geoasanet.tools.dryrun import Space, space_needed
 from geoasanet.tools.journal import file_stamp, partial_folder
 from geoasanet.tools.network import MapNetwork, check_bands, load_network, origin_notes, scaling_for, window_notes
@@ -55,8 +57,10 @@ class PredictJob:
     """Further outputs, by "confidence", "probabilities", "polygons" and "quicklook"."""
     notes: Sequence[str]
     """What the user should know."""
-    overwrite: bool = False
-    """True to replace what is there, styles that somebody has saved included."""
+    overwrite: bool
+    """Replace existing outputs."""
+    cluster: Cluster | None
+    """Where the network runs, if not in this process or its own ones."""
 
     @property
     def folder(self) -> Path:
@@ -155,6 +159,7 @@ def prepare(
     on_error: OnError,
     resume: bool,
     overwrite: bool,
+    cluster: Cluster | None,
 ) -> PredictJob:
     """Check the arguments of :func:`geoasanet.predict`, described there, against one another and the files.
 
@@ -167,11 +172,12 @@ def prepare(
     options = _check_options(blend, missing_sar, gpus, aoi, bbox, bbox_crs)
     published = Published(partial_folder(map_path)) if resume else None
     _check_outputs([map_path, *paths.values()], published, overwrite, (str(rgb), str(sar)))
-    torch_device = choose_device(device)
-    choose_precision(precision, torch_device)  # an impossible one is said before files are opened
+    torch_device = choose_device(device) if cluster is None else _cluster_device(cluster, device)
+    if cluster is None:
+        choose_precision(precision, torch_device)  # an impossible one is said before files are opened
 
     network = load_network(checkpoint, model, classes, window, sar_bands)
-    _check_workers(gpus, network, torch_device)
+    _check_workers(gpus, cluster, network, torch_device)
     size = network.window if window is None else window
     notes = origin_notes(network) + window_notes(network, size)
     sar_count = network.sar_count or 1
@@ -194,10 +200,26 @@ def prepare(
         )
         layout = MapLayout.of(job, scene.grid, job.open_area(scene.grid))
     windows = len(layout.plan) * (8 if tta else 1)
-    arithmetic = choose_arithmetic(precision, compile, torch_device, windows if network.compiles else 0)
+    choice = precision, compile, torch_device, windows if network.compiles else 0
+    if cluster is None:
+        arithmetic = choose_arithmetic(*choice)
+    else:
+        arithmetic = cluster.call(choose_arithmetic, *choice, gpu=torch_device.type == "cuda")
     notes += [arithmetic.note] if arithmetic.note else []
     return PredictJob(
-        job, layout, network, torch_device, arithmetic, batch_size, gpus, tta, map_path, paths, tuple(notes), overwrite
+        map_job=job,
+        layout=layout,
+        network=network,
+        device=torch_device,
+        arithmetic=arithmetic,
+        batch_size=batch_size,
+        gpus=gpus,
+        tta=tta,
+        out=map_path,
+        extras=paths,
+        notes=tuple(notes),
+        overwrite=overwrite,
+        cluster=cluster,
     )
 
 
@@ -232,13 +254,30 @@ def _check_outputs(
         check_output(path, overwrite=overwrite or ours, inputs=inputs)
 
 
-def _check_workers(gpus: int, network: MapNetwork, device: torch.device) -> None:
-    if gpus == 1:
+def _check_workers(gpus: int, cluster: Cluster | None, network: MapNetwork, device: torch.device) -> None:
+    if gpus == 1 and cluster is None:
         return
-    if network.checkpoint is None:
-        raise ConfigError("Several workers need a checkpoint file, found a model object.", "Save it first.")
-    if device.type == "cuda" and torch.cuda.device_count() < gpus:
+    if network.checkpoint is None or not isinstance(network.model, Network):
+        raise ConfigError(
+            "Several workers need a checkpoint that geoasanet trained or converted, found "
+            f"{'a model object' if network.checkpoint is None else network.label}.",
+            "Leave out --gpus and --scheduler.",
+        )
+    if cluster is None and device.type == "cuda" and torch.cuda.device_count() < gpus:
         raise ConfigError(
             f"--gpus {gpus} asks for {gpus} CUDA devices, {torch.cuda.device_count()} found.",
             "Lower --gpus, or add --device cpu.",
         )
+
+
+def _cluster_device(cluster: Cluster, name: str) -> torch.device:
+    """Return the workers' device: the GPUs that they declare, unless the CPU is asked for."""
+    if name == "auto":
+        return torch.device("cuda" if cluster.has_gpus else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {name} does not go with --scheduler.", "Use auto, cpu or cuda.")
+    if name == "cuda" and not cluster.has_gpus:
+        raise ConfigError(
+            "No worker declares a GPU.", 'Start workers, one for each GPU, with: dask worker … --resources "GPU=1"'
+        )
+    return torch.device(name)

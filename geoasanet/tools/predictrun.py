@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 import geoasanet
 from geoasanet.errors import ConfigError, DeviceError, GeoASANetError
+from geoasanet.inference.blocks import BlockNetwork, MapBlock, MappedBlock, blocks_of, map_block
 from geoasanet.inference.lanes import LanePlan
 from geoasanet.inference.mapping import map_into
 from geoasanet.inference.workers import WorkerTask, run_workers, share_rows
@@ -19,12 +21,15 @@ from geoasanet.progress import Progress
 from geoasanet.raster.cog import RowSpool
 from geoasanet.raster.rasterstyles import class_qml, confidence_qml, write_style
 from geoasanet.raster.readback import written
+from geoasanet.tools.cluster import Cluster, worker_cores
 from geoasanet.tools.dryrun import require_space
-from geoasanet.tools.journal import open_journal
+from geoasanet.tools.journal import held, open_journal
 from geoasanet.tools.predictjob import PredictJob
 from geoasanet.tools.published import Published
 
 _GOES_ON = "The same command goes on where it stopped."
+_LEAST_BLOCK, _MOST_BLOCK = 4, 16
+"""Rows of windows that a worker of a cluster maps at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,14 @@ def run(job: PredictJob, *, resume: bool, progress: Progress) -> Mapped:
     Raises:
         GeoASANetError: If a file cannot be read or written, or the network fails.
     """
+    with held(job.folder):
+        earlier = open_journal(job.folder, job.describe(), resume=resume)
+    with held(job.folder):
+        return _run(job, earlier, progress)
+
+
+def _run(job: PredictJob, earlier: bool, progress: Progress) -> Mapped:
     folder = job.folder
-    earlier = open_journal(folder, job.describe(), resume=resume)
     spool = RowSpool(folder, job.layout.grid, job.layout.crop.row)
     if job.map_job.on_error == "fail" and (left_out := spool.faults().warnings()):
         raise ConfigError(
@@ -96,6 +107,8 @@ def _map(job: PredictJob, spool: RowSpool, progress: Progress) -> list[str]:
     advance = advance_from(pending)
     if not pending:
         return []
+    if job.cluster is not None:
+        return _map_on(job.cluster, job, spool, pending, advance)
     if job.gpus == 1:
         predictor = job.predictor()
         map_into(spool, job.map_job, predictor, pending, advance)
@@ -115,6 +128,39 @@ def _map(job: PredictJob, spool: RowSpool, progress: Progress) -> list[str]:
         notes += [f"{death}; what it had left was mapped by others." for death in report.died]
         workers, pending = max(1, workers - len(report.died)), left
     return notes
+
+
+def _map_on(
+    cluster: Cluster, job: PredictJob, spool: RowSpool, pending: Sequence[range], advance: Callable[[int], None]
+) -> list[str]:
+    """Map what is pending on a cluster; return warnings."""
+    assert job.network.checkpoint is not None
+    network = BlockNetwork(
+        checkpoint=str(job.network.checkpoint.absolute()),
+        sha256=job.network.identity["sha256"],
+        device=job.device.type,
+        threads=LanePlan.of_machine().threads,
+        precision=job.arithmetic.precision,
+        batch_size=None if job.batch_size == "auto" else job.batch_size,
+        tta=job.tta,
+        compile=job.arithmetic.compile,
+    )
+    # Each block runs a row or two of windows more than it finishes; on the other hand no worker is to be idle.
+    size = max(_LEAST_BLOCK, min(_MOST_BLOCK, sum(map(len, pending)) // (2 * cluster.workers)))
+    blocks = blocks_of(pending, size)
+    tasks = [(MapBlock(job.map_job, job.layout.grid, job.layout.crop.row, rows, network),) for rows in blocks]
+    notes: list[str] = []
+    with contextlib.closing(cluster.run(map_on_worker, tasks, gpu=job.device.type == "cuda")) as results:
+        for number, mapped in results:
+            spool.keep(mapped.files)
+            notes += [warning for warning in mapped.warnings if warning not in notes]
+            advance(len(blocks[number]) * len(job.layout.plan.columns))
+    return notes
+
+
+def map_on_worker(block: MapBlock) -> MappedBlock:
+    """Map a block with the cores of this worker."""
+    return map_block(block, worker_cores())
 
 
 def _tasks(job: PredictJob, spool: RowSpool, pending: Sequence[range], workers: int) -> list[WorkerTask]:

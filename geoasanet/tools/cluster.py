@@ -1,0 +1,176 @@
+"""Work on a Dask cluster: on other machines, or in several processes of this one.
+
+Only what is computed travels: workers must be able to read the inputs under the same paths or URLs, and have the same
+version of geoasanet; outputs and the journal are written by the process that the user started. Dask starts a task
+anew on another worker when one dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import geoasanet
+from geoasanet.errors import ConfigError, DeviceError
+
+Result = TypeVar("Result")
+
+LOCAL = "local"
+"""As a scheduler: a cluster of processes on this machine, for this run."""
+
+_ANSWER_SECONDS = 20
+_RETRIES = 1
+"""How often a task that raised an error is tried again, in case a disk or network was at fault."""
+
+
+class Cluster:
+    """A connection to a Dask scheduler.
+
+    Args:
+        client: The ``distributed.Client``.
+        address: What the user calls it.
+    """
+
+    def __init__(self, client: Any, address: str) -> None:
+        self._client = client
+        self._address = address
+
+    @property
+    def workers(self) -> int:
+        """Workers that are there now."""
+        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether workers declare the resource GPU (``dask worker --resources "GPU=1"``)."""
+        found = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return any(worker.get("resources", {}).get("GPU") for worker in found)
+
+    def call(self, function: Callable[..., Result], *arguments: Any, gpu: bool = False) -> Result:
+        """Return ``function(*arguments)``, called by one worker."""
+        with contextlib.closing(self.run(function, [arguments], gpu=gpu)) as results:
+            return next(results)[1]
+
+    def run(
+        self, function: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], *, gpu: bool = False
+    ) -> Generator[tuple[int, Result], None, None]:
+        """Yield the position of each task and ``function(*task)``, in the order in which they are finished.
+
+        What is not yet done when this is closed is cancelled.
+
+        Args:
+            function: At the top of one of geoasanet's modules, so that workers find it.
+            tasks: Arguments for each call; plain values.
+            gpu: Whether each call takes the GPU of a worker that declares one.
+
+        Raises:
+            GeoASANetError: What the function raises.
+            DeviceError: If task after task was lost with its worker.
+        """
+        distributed = _library()
+        resources = {"GPU": 1} if gpu else None
+        futures = [
+            self._client.submit(_checked, function, task, geoasanet.__version__, pure=False, retries=_RETRIES,
+                                resources=resources, key=f"{function.__name__}-{number}-{id(tasks):x}")
+            for number, task in enumerate(tasks)
+        ]  # fmt: skip
+        positions = {future.key: number for number, future in enumerate(futures)}
+        try:
+            for future in distributed.as_completed(futures):
+                yield positions[future.key], future.result()
+                future.release()
+        except distributed.scheduler.KilledWorker as error:
+            raise DeviceError(
+                f"Workers of {self._address} died one after the other on the same task.",
+                "They may have run out of memory: give them more, or use fewer on each machine. The same command goes "
+                "on where it stopped.",
+            ) from error
+        except distributed.client.FutureCancelledError as error:
+            raise DeviceError(
+                f"The cluster {self._address} was lost.", "Start it anew; the same command goes on where it stopped."
+            ) from error
+        finally:
+            with contextlib.suppress(Exception):  # the scheduler may be gone
+                self._client.cancel(futures, force=True)
+
+
+@contextlib.contextmanager
+def connect(scheduler: str, processes: int) -> Iterator[Cluster]:
+    """Connect to a Dask scheduler.
+
+    Args:
+        scheduler: Its address (``tcp://host:8786``), the scheduler file that it wrote, or :data:`LOCAL`.
+        processes: Worker processes of a local cluster.
+
+    Raises:
+        ConfigError: If Dask is not installed, the address or file is wrong, or no worker is there.
+    """
+    if scheduler != LOCAL and processes != 1:
+        raise ConfigError(f"--gpus {processes} goes with --scheduler local only; a cluster has the workers it has.")
+    distributed = _library()
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in our own words
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        if scheduler == LOCAL:
+            threads = max(1, (os.cpu_count() or 1) // processes)
+            options = {"n_workers": processes, "threads_per_worker": threads, "dashboard_address": None}
+            server = stack.enter_context(distributed.LocalCluster(silence_logs=logging.CRITICAL, **options))
+            client = stack.enter_context(distributed.Client(server, timeout=_ANSWER_SECONDS))
+        else:
+            client = stack.enter_context(_remote(scheduler))
+        cluster = Cluster(client, scheduler)
+        try:
+            client.wait_for_workers(1, timeout=_ANSWER_SECONDS)
+        except TimeoutError:
+            raise ConfigError(
+                f"No worker has joined the scheduler {scheduler}.", f"Start some: dask worker {scheduler}"
+            ) from None
+        yield cluster
+
+
+def worker_cores() -> int:
+    """Return how many threads the worker that asks was given."""
+    return int(_library().get_worker().state.nthreads)
+
+
+def _library() -> Any:
+    try:
+        return importlib.import_module("distributed")
+    except ImportError:
+        raise ConfigError(
+            "--scheduler needs Dask's distributed scheduler, which is not installed.",
+            "pip install 'geoasanet[cluster]'",
+        ) from None
+
+
+def _remote(scheduler: str) -> Any:
+    distributed = _library()
+    if "://" not in scheduler and not Path(scheduler).is_file():
+        raise ConfigError(
+            f"--scheduler {scheduler} is neither an address nor a scheduler file.",
+            "For instance tcp://host:8786, the path given to dask scheduler --scheduler-file, or local.",
+        )
+    place = {"address": scheduler} if "://" in scheduler else {"scheduler_file": scheduler}
+    try:
+        return distributed.Client(timeout=_ANSWER_SECONDS, **place)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ConfigError(
+            f"No Dask scheduler answers at {scheduler} ({type(error).__name__}).",
+            "Is it running, and reachable from here?",
+        ) from None
+
+
+def _checked(function: Callable[..., Result], task: tuple[Any, ...], version: str) -> Result:
+    """Call a function on a worker, if that is of the same version."""
+    if geoasanet.__version__ != version:
+        raise ConfigError(
+            f"A worker has geoasanet {geoasanet.__version__}, this process {version}.", "Install the same everywhere."
+        )
+    return function(*task)
