@@ -84,12 +84,16 @@ _NO_FILES = {f"a {kind}": kind for kind in ("folder", "pipe", "missing", "device
 def _written(kind: str, name: str, contents: dict[str, str | bytes], sound: str) -> texts.Maker:
     if kind in _NO_FILES:
         return texts.no_file(name, _NO_FILES[kind])
+    if kind == "sound":
+        return texts.writer(name, sound)
     if kind == "garbled":
         return texts.garbled(name, sound)
     return texts.writer(name, contents[kind])
 
 
-_SCHEMA = "classes:\n- {id: 0, name: water, color: [1, 2, 3]}\n- {id: 1, name: forest}\nignore_index: 255\n"
+_SCHEMA = "classes:\n- {id: 0, name: a, color: [1, 2, 3]}\n" + "".join(
+    f"- {{id: {i}, name: c{i}}}\n" for i in range(1, 5)
+)
 
 
 @_beside("good_rgb.tif", "good_sar.tif", "good_map.tif", "good.pth")
@@ -174,7 +178,7 @@ def _real(name: str, folder: Path, kit: Path) -> Path:
     return folder / name
 
 
-_OTHER = (*_NO_FILES, "garbled")
+_OTHER = (*_NO_FILES, "garbled", "sound")
 _MAKERS: dict[str, tuple[tuple[str, ...], Callable[[str, Path, Path, np.random.Generator], Path]]] = {
     **{role: (tuple(RASTERS), _raster(role)) for role in ROLES},
     "labels": (tuple(vectors.VECTORS), _labels),

@@ -127,8 +127,12 @@ def _refusal(run: Run, source: Path) -> list[str]:
     shown = "".join(c if c.isprintable() else "?" for c in " ".join(source.name.split()))[:60]
     plain = "".join(c if c.isprintable() else "?" for c in message)
     names = {shown, shown.encode("unicode_escape").decode(), ascii(source.name)[1:61].rstrip("'")}
+    if source.suffix == ".safetensors":  # a network that gives NaN; there is one checkpoint on the command line
+        names.add("the checkpoint is damaged or does not fit the data")
     if source.suffix == ".csv":  # a list of files, of which one is at fault
         names |= {"/etc/", "x does not exist", "none.tif"}
+    if source.suffix == ".yaml":  # a configuration that does not fit the dataset
+        names.add("good_tiles")
     if source.suffix not in (".safetensors", ".csv"):  # two files that do not fit each other
         names.add("good.pth")
         names |= {path.name for path in source.parent.glob("good_*.tif")}
