@@ -6,7 +6,8 @@ The map is synthetic: six classes, the largest of six random fields with a power
 1.3 polygons for every 1000 pixels), or the same with salt of any class on 0.4 % of the pixels ("noisy", 4.6). Every
 measurement is a fresh process, so that peak memory is its own; times are from map file to vector file, without the
 start of Python and the imports, with compiled kernels in numba's cache, their loading included. Seconds of processor
-time (all threads) come first, since they hardly depend on what else the machine does; wall seconds follow.
+time (all threads) come first, since they hardly depend on what else the machine does; wall seconds follow. Peak memory
+counts pages of mapped files (libraries, temporary files), which the system can take back; "anonymous" does not.
 
 Peers: rasterio.features.shapes with geopandas, shapely.coverage_simplify, and `gdal raster polygonize` (GDAL 3.11 or
 newer) where there is a program of that name or `--gdal` names one. The polygons are compared with the peers'.
@@ -200,9 +201,15 @@ class Clock:
 def measure(name: str, source: Path, target: Path, workers: int) -> dict[str, float]:
     """Run one measurement in a process of its own."""
     command = [sys.executable, __file__, "--run", name, str(source), str(target), str(workers)]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    figures: dict[str, float] = json.loads(output)
-    return figures
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        anonymous = 0.0
+        while process.poll() is None:
+            anonymous = max(anonymous, memory_mb(process.pid, "RssAnon:"))
+            time.sleep(0.02)
+        output = process.communicate()[0]
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return {**json.loads(output), "anonymous_mb": anonymous}
 
 
 def main() -> None:
@@ -267,7 +274,8 @@ def bench(folder: Path, kind: str, options: argparse.Namespace, peers: list[tupl
     for (name, suffix), row in middle.items():
         per_pixel = row["cpu"] / side**2 * 1e9
         print(f"  {name:18} {suffix:8} CPU {row['cpu']:7.2f} s  {per_pixel:6.1f} ns/px", end="")
-        print(f"  wall {row['wall']:7.2f} s  peak {row['peak_mb']:6.0f} MB")
+        print(f"  wall {row['wall']:7.2f} s  peak {row['peak_mb']:6.0f} MB", end="")
+        print(f"  anonymous {row['anonymous_mb']:6.0f} MB")
     for peer in peers:
         ours = ("simplify", "none") if peer[0] == "coverage_simplify" else ("ours", peer[1])
         ratios = [middle[peer][unit] / middle[ours][unit] for unit in ("cpu", "wall")]
@@ -307,11 +315,16 @@ def normal_forms(path: Path) -> list[bytes]:
 
 def peak_mb() -> float:
     """Return the peak memory of this process in 10^6 bytes; getrusage would count its parent's before the exec, too."""
+    return memory_mb(os.getpid(), "VmHWM:") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def memory_mb(process: int, field: str) -> float:
+    """Return a figure of Linux's about a process, in 10^6 bytes; 0 where there is none."""
     try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+        status = Path(f"/proc/{process}/status").read_text()
+        return int(status.split(field)[1].split()[0]) * 1024 / 1e6
     except (OSError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        return 0.0
 
 
 def processor() -> str:
