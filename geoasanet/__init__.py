@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from geoasanet.tools.tile import tile
     from geoasanet.tools.train import train
     from geoasanet.tools.vectorize import vectorize
+    from geoasanet.tools.view import view
 
 _HOMES = {
     "Checkpoint": "geoasanet.models.checkpoint",
@@ -53,6 +54,7 @@ _HOMES = {
     "tile": "geoasanet.tools.tile",
     "train": "geoasanet.tools.train",
     "vectorize": "geoasanet.tools.vectorize",
+    "view": "geoasanet.tools.view",
 }
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "tile",
     "train",
     "vectorize",
+    "view",
 ]
 
 

@@ -16,7 +16,20 @@ from geoasanet.cli.console import printable, shortened
 from geoasanet.errors import GeoASANetError
 from geoasanet.interrupt import unfinished
 
-COMMANDS = ("tile", "train", "predict", "vectorize", "eval", "info", "convert", "export", "models", "benchmark", "demo")
+COMMANDS = (
+    "tile",
+    "train",
+    "predict",
+    "vectorize",
+    "view",
+    "eval",
+    "info",
+    "convert",
+    "export",
+    "models",
+    "benchmark",
+    "demo",
+)
 """Commands in the order of the help page; each is a module of this package with a ``command``."""
 
 
