@@ -134,7 +134,8 @@ class CoordinateMap:
     def _shrink(self) -> tuple[float, float]:
         """Return how many source rows and columns one target pixel spans at the middle of the target.
 
-        At least 1, and 1 for both where they differ from it by less than a twentieth.
+        At least 1, and 1 for both where they differ from it by less than a twentieth; at most twice the source, beyond
+        which the mean that is taken over the span is that of all of it.
         """
         row, col = self.target.height / 2, self.target.width / 2
         rows, cols = self.exact(np.array([row, row + 1, row]), np.array([col, col, col + 1]))
@@ -145,7 +146,8 @@ class CoordinateMap:
         spans = float(span_rows), float(span_cols)
         if max(spans) < _SAME_SCALE:
             return 1.0, 1.0
-        return max(1.0, spans[0]), max(1.0, spans[1])
+        most = 2.0 * self.source.height, 2.0 * self.source.width
+        return max(1.0, min(spans[0], most[0])), max(1.0, min(spans[1], most[1]))
 
     def source_window(self, nodes: Nodes) -> Window | None:
         """Return the source pixels that resampling between ``nodes`` can touch, None if there are none."""
