@@ -161,11 +161,8 @@ def _whole(run: Run, command: Command, source: Path, place: Path) -> list[str]:
     missing = [name for name in command.outputs if not (place / name).exists()]
     if missing:
         return [*found, f"no {missing[0]} although it succeeded"]
-    extra = [
-        path.name
-        for path in place.iterdir()
-        if not any(path.name == name or path.name.startswith(f"{name}.") for name in (*command.outputs, "runs"))
-    ]
+    stems = {name.split(".")[0] for name in (*command.outputs, "runs")}  # sidecars are fine
+    extra = [path.name for path in place.iterdir() if path.name.split(".")[0] not in stems]
     found += [f"left behind: {name}" for name in extra]
     for name in command.outputs:
         try:
