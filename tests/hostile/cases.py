@@ -178,6 +178,8 @@ def _real(name: str, folder: Path, kit: Path) -> Path:
     return folder / name
 
 
+_FULL_RECIPE = ("empty", "only a comment")
+"""Configurations that ask for nothing, and so for 80 000 iterations of the default network."""
 _OTHER = (*_NO_FILES, "garbled", "sound")
 _MAKERS: dict[str, tuple[tuple[str, ...], Callable[[str, Path, Path, np.random.Generator], Path]]] = {
     **{role: (tuple(RASTERS), _raster(role)) for role in ROLES},
@@ -185,7 +187,7 @@ _MAKERS: dict[str, tuple[tuple[str, ...], Callable[[str, Path, Path, np.random.G
     "schema": ((*texts.YAML, *_OTHER), _schema),
     "scenes": ((*texts.SCENES, *_OTHER), _scenes),
     "strata": ((*texts.STRATA, *_OTHER), _strata),
-    "config": ((*texts.CONFIGS, *texts.YAML, *_OTHER), _config),
+    "config": ((*texts.CONFIGS, *(k for k in texts.YAML if k not in _FULL_RECIPE), *_OTHER), _config),
     "dataset": ((*folders.DATASETS, *(f"yaml: {kind}" for kind in (*texts.YAML, *_OTHER))), _dataset),
     "archive": (tuple(folders.ARCHIVES), _archive),
     "checkpoint": ((*weights.CHECKPOINTS, *_NO_FILES), _checkpoint),

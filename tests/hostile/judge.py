@@ -130,7 +130,7 @@ def _refusal(run: Run, source: Path) -> list[str]:
     if source.suffix == ".safetensors":  # a network that gives NaN; there is one checkpoint on the command line
         names.add("the checkpoint is damaged or does not fit the data")
     if source.suffix == ".csv":  # a list of files, of which one is at fault
-        names |= {"/etc/", "x does not exist", "none.tif"}
+        names |= {"points.gpkg", "/etc/", "x does not exist", "none.tif"}
     if source.suffix == ".yaml":  # a configuration that does not fit the dataset
         names.add("good_tiles")
     if source.suffix not in (".safetensors", ".csv"):  # two files that do not fit each other

@@ -22,6 +22,8 @@ from tests.hostile.commands import Command
 
 SECONDS = 60.0
 """Time after which a command counts as hanging; usual ones take less than one second."""
+LIFE = 120
+"""Commands that one process runs: what libraries keep adds up."""
 SPACE = 6 << 30
 """Address space that a command may take beyond what libraries hold."""
 
@@ -49,6 +51,9 @@ def run_all(jobs: Iterable[Job], kit: Path, folder: Path, seconds: float = SECON
     worker: _Worker | None = None
     try:
         for case, command in jobs:
+            if worker is not None and worker.done >= LIFE:
+                worker.stop(0)
+                worker = None
             worker = worker or _Worker(kit, folder)
             verdict = worker.ask(case, command, seconds)
             if verdict is None:
@@ -67,6 +72,7 @@ class _Worker:
     def __init__(self, kit: Path, folder: Path) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, far = context.Pipe()
+        self.done = 0
         self._process = context.Process(target=_serve, args=(far, kit, folder), daemon=True)
         self._process.start()
         far.close()
@@ -74,6 +80,7 @@ class _Worker:
 
     def ask(self, case: Case, command: Command, seconds: float) -> Verdict | None:
         """Return the verdict, None if there was none in time."""
+        self.done += 1
         with contextlib.suppress(EOFError, OSError):
             self._pipe.send((case, command))
             if self._pipe.poll(seconds):
