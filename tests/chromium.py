@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import io
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,15 @@ def find_chromium() -> str | None:
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+_LAUNCH = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Gives the pipes the numbers that the browser wants, and becomes the browser."""
+
+
 class Chromium:
     """One page in a headless browser; messages are JSON, each ended by a zero byte, on file descriptors 3 and 4."""
 
@@ -33,24 +44,23 @@ class Chromium:
         self.requests: list[str] = []
         self._deadline = time.monotonic() + seconds
         self._buffer, self._count, self._session = b"", 0, ""
-        ours_in, self._write = os.pipe()
-        self._read, ours_out = os.pipe()
+        pipes = [*os.pipe(), *os.pipe()]
+        theirs_in, self._write, self._read, theirs_out = (_high(end) for end in pipes)
         options = ["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--mute-audio"]
         options += ["--disable-dev-shm-usage", "--no-first-run", "--disable-extensions", "--hide-scrollbars"]
         options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
         options += [f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}", "about:blank"]
         self._log = (folder / "chromium.log").open("wb")
-        # The shell gives the pipes the numbers that the browser wants.
-        command = ["sh", "-c", f'exec "$0" "$@" 3<&{ours_in} 4>&{ours_out}', program, *options]
+        command = [sys.executable, "-ISc", _LAUNCH, str(theirs_in), str(theirs_out), program, *options]
         self._process = subprocess.Popen(
             command,
-            pass_fds=(ours_in, ours_out),
+            pass_fds=(theirs_in, theirs_out),
             stdout=self._log,
             stderr=self._log,
             env={**os.environ, "HOME": str(folder)},
         )
-        os.close(ours_in)
-        os.close(ours_out)
+        os.close(theirs_in)
+        os.close(theirs_out)
 
     def __enter__(self) -> Chromium:
         try:
@@ -144,6 +154,13 @@ class Chromium:
         elif message.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.errors.append(params["entry"]["text"][:500])
         return message
+
+
+def _high(end: int) -> int:
+    """Return a file descriptor for the same end of a pipe, out of the way of 3 and 4."""
+    moved = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(end)
+    return moved
 
 
 _CODES = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9, "PageUp": 33, "PageDown": 34}
