@@ -14,6 +14,7 @@ import pyogrio
 from geoasanet.errors import ConfigError, GeoASANetError, OutputError, VectorError
 from geoasanet.files import atomic_output, check_output
 from geoasanet.raster.polygons.coverage import Batch
+from geoasanet.raster.rasterstyles import class_qml, write_style
 from geoasanet.raster.styles import legend_entries, qml, sld
 from geoasanet.raster.vectorcheck import is_whole
 from geoasanet.raster.vectorwriter import DRIVERS, LAYER, Layer, write_file
@@ -49,8 +50,8 @@ def check_vector_output(path: Path, *, overwrite: bool, inputs: tuple[Path | str
 def write_layer(path: Path, layer: Layer, batches: Iterable[Batch], *, overwrite: bool) -> list[str]:
     """Write a vector file; it appears under its name when it is whole.
 
-    Beside all formats but GeoPackage, which holds its style, goes a ``.qml`` file; one that is there already stays
-    unless ``overwrite`` was asked for.
+    Beside all formats but GeoPackage, which holds its style, goes a ``.qml`` file; one that somebody saved there
+    stays unless ``overwrite`` was asked for.
 
     Args:
         path: Where to; the ending decides on the format.
@@ -70,19 +71,15 @@ def write_layer(path: Path, layer: Layer, batches: Iterable[Batch], *, overwrite
     if suffix == ".shp":
         _check_shapefile_size(path, layer)
         warnings.append("Shapefile field names have at most 10 letters: perimeter_m is called perim_m.")
-    style = path.with_suffix(".qml")
-    keeps_style = suffix != ".gpkg" and style.exists() and not overwrite
-    if keeps_style:
-        warnings.append(f"{style} exists and was kept; add --overwrite to replace the style too.")
     with _explained(path), atomic_output(path) as temporary:
         write_file(temporary, suffix, layer, batches)
         if not is_whole(temporary, layer.features):
             raise OSError("the end of what was written is missing")
         if suffix == ".gpkg":
             _embed_style(temporary, layer)
-        elif not keeps_style:
-            text = qml(legend_entries(layer.classes, layer.legend))
-            temporary.with_suffix(".qml").write_text(text, encoding="utf-8")
+        else:
+            style = class_qml(layer.classes, legend_entries(layer.classes, layer.legend))
+            warnings += write_style(temporary, path, style, overwrite=overwrite)
     _remove_stale(path)
     return warnings
 
