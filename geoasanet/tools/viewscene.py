@@ -63,13 +63,13 @@ def facts(map_path: str, paths: Mapping[str, str], shown: Shown, tags: Mapping[s
         **{title: Path(paths[role]).name for role, title in titles.items() if role in paths},
         "Size": f"{full.width:,} × {full.height:,} px of {_metres(shown.pixel_m)}",
         "Shown": f"{shown.grid.width:,} × {shown.grid.height:,} px of {_metres(shown.shown_m)}",
-        "Reference system": _crs_name(full),
+        "CRS": _crs_name(full),
     }
-    for key, title in (("MODEL", "Network"), ("CHECKPOINT", "Checkpoint"), ("VERSION", "Mapped by geoasanet")):
+    for key, title in (("MODEL", "Network"), ("CHECKPOINT", "Checkpoint"), ("VERSION", "Mapped with")):
         value = tags.get(f"GEOASANET_{key}")
         if value:
-            result[title] = value[:16]
-    return result | {"Page by geoasanet": __version__}
+            result[title] = f"geoasanet {value[:16]}" if key == "VERSION" else value[:16]
+    return result | {"Page": f"geoasanet {__version__}"}
 
 
 def script_data(
