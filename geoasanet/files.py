@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -25,6 +26,8 @@ _SUFFIX, _RANDOM = ".tmp", 8
 _LOCK = ".lock"
 _WHOLE = "whole\n"
 """What a lock file ends in once all files are whole and get their names."""
+_ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+:/|/vsi[a-z0-9_]+/", re.IGNORECASE)
+"""URLs, whose second slash is lost in a :class:`Path`, and paths that only GDAL knows."""
 _FOREIGN_SECONDS = 86_400
 """After so long without a change, another machine's scratch folder is taken for a killed run's."""
 
@@ -39,9 +42,10 @@ def check_output(path: Path, *, overwrite: bool = False, inputs: tuple[Path | st
 
     Raises:
         OutputExistsError: If ``path`` exists and ``overwrite`` is false.
-        OutputError: If its folder is missing or not writable, or ``path`` is a folder.
+        OutputError: If its folder is missing or not writable, or ``path`` is a folder, or no local path.
         ConfigError: If ``path`` is one of ``inputs``.
     """
+    check_local(path)
     for source in inputs:
         if _same_file(path, Path(source)):
             raise ConfigError(f"Output {path} is also an input.", "Choose another output; inputs are never modified.")
@@ -58,6 +62,19 @@ def check_output(path: Path, *, overwrite: bool = False, inputs: tuple[Path | st
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"Output folder {folder} is not writable ({reason}).", "Choose another folder.") from None
+
+
+def check_local(path: Path) -> None:
+    """Raise for an output that is a URL or one of GDAL's virtual paths.
+
+    Raises:
+        OutputError: If it is.
+    """
+    if _ELSEWHERE.match(str(path)) and not path.parent.is_dir():
+        raise OutputError(
+            f"Output {path} is not on a disk of this machine.",
+            "Write to a local file, then upload it with your own tool (aws s3 cp, gsutil cp, rclone copy, …).",
+        )
 
 
 @contextlib.contextmanager

@@ -27,9 +27,9 @@ from geoasanet.raster.cog import RowSpool
 from geoasanet.raster.faults import OnError, ReadFaults, faults_for
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.pieces import PieceBox
+from geoasanet.raster.remote import READ_OPTIONS
 from geoasanet.raster.scaling import Scaling
 from geoasanet.raster.scene import Scene
-from geoasanet.raster.source import READ_OPTIONS
 from geoasanet.sample import RowBand, Sample
 from geoasanet.windows import RowPlan, Tiling, Window
 

@@ -21,16 +21,9 @@ from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid, grid_of
 from geoasanet.raster.limits import check_openable, check_size, measured
 from geoasanet.raster.quiet import quiet_georeference
+from geoasanet.raster.remote import INTERRUPTED_HINT, UNREACHABLE_HINT, is_remote, open_options, refusal
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
-
-READ_OPTIONS = {
-    "GDAL_HTTP_MAX_RETRY": "4",
-    "GDAL_HTTP_RETRY_DELAY": "0.5",
-    "GDAL_HTTP_MULTIPLEX": "YES",
-    "VSI_CACHE": "TRUE",
-}
-"""GDAL settings for reading; they matter for remote files."""
 
 STRIP_ROWS = 64
 """Rows of a scene that are read at a time, at most, when it is mapped."""
@@ -41,6 +34,7 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError, SystemError)
 """What rasterio raises when GDAL fails; the second is not always wrapped in the first, and the third is what it raises
 where GDAL fails without saying why."""
 
+_NO_RASTER_HINT = "Is it a GeoTIFF or another raster that gdalinfo can read, and complete?"
 _DAMAGED_HINT = "The file is truncated or damaged; copy or make it anew."
 _ON_ERROR_HINT = "The file is damaged; copy or make it anew, or add --on-error nodata to leave such blocks out."
 
@@ -257,13 +251,12 @@ def open_dataset(path: str, role: str, decoders: int = _DECODERS) -> Any:
     """
     check_openable(path, role)
     try:
-        with quiet_georeference(), rasterio.Env(GDAL_NUM_THREADS=str(decoders)):
+        with quiet_georeference(), rasterio.Env(GDAL_NUM_THREADS=str(decoders), **open_options(path)):
             dataset = rasterio.open(path)
     except (*GDAL_ERRORS, ValueError) as error:
-        raise SceneError(
-            f"{role} raster {path} cannot be opened: {_reason(error, path)}.",
-            "Is it a GeoTIFF or another raster that gdalinfo can read, and complete?",
-        ) from None
+        reason = (is_remote(path) and refusal(path)) or _reason(error, path)
+        hint = UNREACHABLE_HINT if is_remote(path) else _NO_RASTER_HINT
+        raise SceneError(f"{role} raster {path} cannot be opened: {reason}.", hint) from None
     if dataset.count == 0:
         dataset.close()
         raise SceneError(
@@ -292,6 +285,7 @@ def reading(path: str, role: str, what: object) -> Iterator[None]:
 
 
 def _unreadable(path: str, role: str, what: object, error: BaseException, hint: str) -> SceneError:
+    hint = INTERRUPTED_HINT if is_remote(path) else hint
     return SceneError(f"{role} raster {path} is unreadable in {what}: {_reason(error.__cause__ or error, path)}.", hint)
 
 

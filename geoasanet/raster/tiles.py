@@ -25,8 +25,8 @@ from geoasanet.raster.labels import Labels, RasterLabels, open_labels
 from geoasanet.raster.moments import Moments
 from geoasanet.raster.parallel import as_finished
 from geoasanet.raster.quiet import quiet_georeference
+from geoasanet.raster.remote import READ_OPTIONS
 from geoasanet.raster.scene import Scene
-from geoasanet.raster.source import READ_OPTIONS
 from geoasanet.raster.split import BlockLayout
 from geoasanet.raster.tilefile import WRITE_OPTIONS, Save, write_image, write_label
 from geoasanet.raster.tileplan import ScenePlan, TileSpec

@@ -12,7 +12,7 @@ import rasterio
 
 from geoasanet.inference.rows import read_rows
 from geoasanet.raster.cog import RowSpool
-from geoasanet.raster.source import READ_OPTIONS
+from geoasanet.raster.remote import READ_OPTIONS
 from geoasanet.sample import Sample
 from geoasanet.tools.dryrun import DryRun, InputFile, OutputFile, Work, peak_memory_bytes, shortages, time_left
 from geoasanet.tools.journal import find_journal

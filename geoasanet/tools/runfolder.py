@@ -15,7 +15,7 @@ from typing import Any
 import geoasanet
 from geoasanet.config import TrainConfig
 from geoasanet.errors import ConfigError, OutputError, OutputExistsError
-from geoasanet.files import atomic_output
+from geoasanet.files import atomic_output, check_local
 from geoasanet.training.log import CURVES, EVENTS, METRICS
 from geoasanet.training.loop import BEST, LAST
 from geoasanet.training.processes import started_by_torchrun
@@ -71,6 +71,7 @@ def new_folder(name: str, out: Path | None, overwrite: bool) -> Iterator[Path]:
 
 
 def _check_free(out: Path, overwrite: bool) -> None:
+    check_local(out)
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputExistsError(f"{out} exists and is no folder of a run.", "Choose another name for --out.")
     if not out.is_dir() or not any(out.iterdir()):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from geoasanet.errors import ConfigError, LabelError, ManifestError, OutputError, OutputExistsError
-from geoasanet.files import check_output
+from geoasanet.files import check_local, check_output
 from geoasanet.interrupt import interruptible
 from geoasanet.raster.manifest import is_ours
 from geoasanet.tools.journal import held, open_journal, partial_folder
@@ -29,6 +29,7 @@ def check_folder(out: Path, *, overwrite: bool, inputs: Iterable[str] = ()) -> N
         OutputError: If it is a file or another folder, or its parent is missing or not writable.
         ConfigError: If an input lies in it.
     """
+    check_local(out)
     if out.exists() and not out.is_dir():
         raise OutputError(f"Output {out} is a file.", "Give the name of a folder.")
     if out.is_dir():

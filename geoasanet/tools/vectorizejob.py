@@ -19,6 +19,7 @@ from geoasanet.files import clean_up
 from geoasanet.raster.polygons.coverage import Batch, Coverage, Outline
 from geoasanet.raster.polygons.legend import choose_classes, legend_of
 from geoasanet.raster.polygons.source import ConfidenceReader, MapReader
+from geoasanet.raster.remote import file_stem
 from geoasanet.raster.vectorfile import check_vector_output
 from geoasanet.raster.vectorwriter import Layer
 
@@ -95,7 +96,7 @@ def open_job(
     """
     _check_options(outline.min_area_m2, outline.simplify_m, outline.smooth, workers)
     map_name = os.fspath(map_path) if map_path is not None else _newest_map(warnings)
-    target = Path(out) if out is not None else Path(f"{Path(map_name).stem}.gpkg")
+    target = Path(out) if out is not None else Path(f"{file_stem(map_name)}.gpkg")
     confidence_name = None if confidence is None else os.fspath(confidence)
     inputs = tuple(p for p in (map_name, confidence_name) if p is not None)
     if tidy:
