@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from geoasanet.classes import ClassSchema
+from geoasanet.errors import CheckpointError, said_of
 from geoasanet.files import check_output
 from geoasanet.models.checkpoint import save_checkpoint
 from geoasanet.models.convert import convert_official
@@ -105,14 +106,15 @@ def convert(
     )
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    save_checkpoint(
-        target,
-        converted.model,
-        classes=converted.classes,
-        bands=converted.bands,
-        window_size=converted.window_size,
-        training={**checkpoint.training, "converted_from": source.name, "converted_from_sha256": digest},
-    )
+    with said_of(str(source), CheckpointError):
+        save_checkpoint(
+            target,
+            converted.model,
+            classes=converted.classes,
+            bands=converted.bands,
+            window_size=converted.window_size,
+            training={**checkpoint.training, "converted_from": source.name, "converted_from_sha256": digest},
+        )
     return ConvertResult(
         path=target,
         model=model,
