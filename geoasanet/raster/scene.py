@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from geoasanet.errors import NoOverlapError
 from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid
+from geoasanet.raster.mosaic import SEPARATOR, is_mosaic
 from geoasanet.raster.source import STRIP_ROWS, RasterSource, default_bands
 from geoasanet.sample import BoolArray, Sample
 from geoasanet.windows import Window
@@ -190,8 +191,11 @@ def layer_on(grid: Grid, source: RasterSource) -> Layer:
 
 def default_map_path(rgb: PathLike) -> Path:
     """Return where ``predict`` writes by default: ``<stem of rgb>_landcover.tif`` in the current folder."""
-    name = str(rgb).rstrip("/").rsplit("/", 1)[-1].split("?", 1)[0]
-    return Path(f"{Path(name).stem or 'scene'}_landcover.tif")
+    first = str(rgb).split(SEPARATOR, 1)[0].strip().rstrip("/")
+    name = Path(first.rsplit("/", 1)[-1].split("?", 1)[0]).stem if "://" in first else Path(first).stem
+    if is_mosaic(first):  # a pattern: what it begins with, or the folder's name
+        name = name.split("*", 1)[0].split("?", 1)[0].rstrip("_-. ") or Path(first).absolute().parent.name
+    return Path(f"{name or 'scene'}_landcover.tif")
 
 
 def _outside(window: Window, area: Window) -> BoolArray | None:

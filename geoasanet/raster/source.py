@@ -20,6 +20,7 @@ from geoasanet.raster.bandcheck import check_bands
 from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid, grid_of
 from geoasanet.raster.limits import check_openable, check_size, measured
+from geoasanet.raster.mosaic import Header, is_mosaic, mosaic_members, mosaic_vrt
 from geoasanet.raster.quiet import quiet_georeference
 from geoasanet.raster.remote import INTERRUPTED_HINT, UNREACHABLE_HINT, is_remote, open_options, refusal
 from geoasanet.sample import BoolArray
@@ -249,10 +250,26 @@ def open_dataset(path: str, role: str, decoders: int = _DECODERS) -> Any:
     Raises:
         SceneError: If it is missing, not a raster, damaged, or declares more than can be read.
     """
+    if is_mosaic(path):
+        return _open_mosaic(path, role, decoders)
     check_openable(path, role)
+    return _open(path, path, role, decoders)
+
+
+def _open_mosaic(path: str, role: str, decoders: int) -> Any:
+    """Open several files as one virtual raster."""
+    headers = []
+    for name in mosaic_members(path, role):
+        with open_dataset(name, role) as dataset:
+            headers.append(Header.of(dataset))
+    return _open(mosaic_vrt(headers, path, role), path, role, decoders)
+
+
+def _open(what: str, path: str, role: str, decoders: int) -> Any:
+    """Open ``what``, which messages call ``path``."""
     try:
         with quiet_georeference(), rasterio.Env(GDAL_NUM_THREADS=str(decoders), **open_options(path)):
-            dataset = rasterio.open(path)
+            dataset = rasterio.open(what)
     except (*GDAL_ERRORS, ValueError) as error:
         reason = (is_remote(path) and refusal(path)) or _reason(error, path)
         hint = UNREACHABLE_HINT if is_remote(path) else _NO_RASTER_HINT

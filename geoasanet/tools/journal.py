@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from geoasanet.errors import ConfigError, OutputError
+from geoasanet.raster.mosaic import is_mosaic, mosaic_members
 
 _NAME = "journal.json"
 _SHORT = 60
@@ -106,6 +107,8 @@ def held(folder: Path) -> Iterator[None]:
 
 def file_stamp(path: str) -> dict[str, Any]:
     """Return what identifies a file's state: its name and, for local ones, size and time of change."""
+    if is_mosaic(path):
+        return {"path": path, "files": [file_stamp(name) for name in mosaic_members(path, "A")]}
     local = Path(path)
     if not local.is_file():
         return {"path": path}
