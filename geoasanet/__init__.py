@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from geoasanet.tools.info import info
     from geoasanet.tools.models import describe_model, list_models
     from geoasanet.tools.predict import predict
+    from geoasanet.tools.predictmany import predict_scenes
     from geoasanet.tools.tile import tile
     from geoasanet.tools.train import train
     from geoasanet.tools.vectorize import vectorize
@@ -50,6 +51,7 @@ _HOMES = {
     "list_models": "geoasanet.tools.models",
     "load_checkpoint": "geoasanet.models.checkpoint",
     "predict": "geoasanet.tools.predict",
+    "predict_scenes": "geoasanet.tools.predictmany",
     "save_checkpoint": "geoasanet.models.checkpoint",
     "tile": "geoasanet.tools.tile",
     "train": "geoasanet.tools.train",
@@ -76,6 +78,7 @@ __all__ = [
     "list_models",
     "load_checkpoint",
     "predict",
+    "predict_scenes",
     "save_checkpoint",
     "tile",
     "train",

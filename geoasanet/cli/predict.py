@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
+from geoasanet.errors import GeoASANetError
 
 
 @click.command("predict")
-@click.argument("rgb")
-@click.argument("sar")
+@click.argument("rgb", required=False)
+@click.argument("sar", required=False)
 @options.checkpoint
-@click.option("-o", "--out", type=options.PATH, help="The map.  [default: <RGB stem>_landcover.tif]")
+@click.option(
+    "-o",
+    "--out",
+    type=options.PATH,
+    help="The map, or with --scenes a folder.  [default: <RGB stem>_landcover.tif; maps]",
+)
+@click.option("--scenes", type=options.PATH, help="Map many: a CSV file (rgb,sar) or a STAC ItemCollection (.json).")
+@click.option(
+    "--rgb-asset", "rgb_assets", multiple=True, help="Key of optical assets in --scenes.  [default: visual, …]"
+)
+@click.option("--sar-asset", "sar_assets", multiple=True, help="Key of SAR assets in --scenes.  [default: sar, vv, …]")
 @click.option("--window", type=click.IntRange(min=32), help="Window side in pixels.  [default: the checkpoint's]")
 @click.option("--overlap", type=click.IntRange(min=0), help="Overlap of windows in pixels.  [default: 64]")
 @click.option(
@@ -56,7 +68,10 @@ from geoasanet.cli.console import Console, with_console
 @options.dry_run
 @options.json_output
 @with_console
-def command(console: Console, *, rgb: str, sar: str, bbox: tuple[float, ...] | None, **arguments: Any) -> None:
+def command(
+    console: Console, *, rgb: str | None, sar: str | None, scenes: Path | None, bbox: tuple[float, ...] | None,
+    rgb_assets: tuple[str, ...], sar_assets: tuple[str, ...], **arguments: Any
+) -> None:  # fmt: skip
     """Map a scene: RGB and SAR raster in, land-cover GeoTIFF out.
 
     The map is a Cloud Optimized GeoTIFF on the RGB raster's grid, with class names, colours and overviews. The SAR
@@ -66,13 +81,42 @@ def command(console: Console, *, rgb: str, sar: str, bbox: tuple[float, ...] | N
     geoasanet predict scene_rgb.tif scene_sar.tif -c asanet.safetensors
     geoasanet predict rgb.vrt sar.tif -c runs/latest --aoi city.gpkg --vectorize city_landcover.gpkg
     geoasanet predict province_rgb.vrt province_sar.vrt --dry-run
+    geoasanet predict "s2/*_TCI.tif" "s1/*_VV.tif"           several files as one raster
+    geoasanet predict --scenes list.csv -o maps --vectorize "maps/{}.gpkg"
     """
+    chosen = tuple(bbox) if bbox else None
+    if scenes is not None:
+        if rgb is not None:
+            raise click.UsageError("--scenes names all files; RGB and SAR do not go with it.")
+        _map_scenes(console, scenes, {"rgb_assets": rgb_assets, "sar_assets": sar_assets, "bbox": chosen, **arguments})
+        return
+    if rgb is None or sar is None:
+        raise click.UsageError("RGB and SAR raster are needed: geoasanet predict RGB SAR, or --scenes LIST.")
     from geoasanet.tools.predict import predict
 
-    chosen = tuple(bbox) if bbox else None
     outcome: Any = predict(rgb, sar, bbox=chosen, progress=console.progress, **arguments)  # type: ignore[call-overload]
     console.warn(outcome.warnings)
     console.report(outcome.to_dict(), outcome.lines() if arguments["dry_run"] else _lines(outcome))
+
+
+def _map_scenes(console: Console, scenes: Path, arguments: dict[str, Any]) -> None:
+    from geoasanet.tools.predictmany import predict_scenes
+
+    given = {name: value for name, value in arguments.items() if value not in (None, ())}
+    result = predict_scenes(scenes, progress=console.progress, **given)
+    console.warn(result.warnings)
+    for scene in result.scenes:
+        console.warn([f"{scene.name}: {warning}" for warning in scene.warnings])
+    made = len(result.scenes) - result.failed
+    lines = [
+        f"{scene.map}{' (from an earlier run)' if scene.earlier else ''}" for scene in result.scenes if not scene.error
+    ]
+    console.report(
+        result.to_dict(), [*lines, f"{made} of {len(result.scenes)} scenes mapped in {result.seconds:.1f} s"]
+    )
+    if result.failed:
+        failures = [f"{scene.name}: {scene.error}" for scene in result.scenes if scene.error]
+        raise GeoASANetError(f"{result.failed} of {len(result.scenes)} scenes have no map. {' '.join(failures)}")
 
 
 def _lines(result: Any) -> list[str]:

@@ -21,7 +21,7 @@ from geoasanet.progress import Progress, silent
 from geoasanet.raster.aoi import Bounds
 from geoasanet.raster.faults import OnError
 from geoasanet.raster.scaling import SarScale
-from geoasanet.tools.cluster import connect
+from geoasanet.tools.cluster import Cluster, connect
 from geoasanet.tools.dryrun import DryRun
 from geoasanet.tools.predictdry import rehearse
 from geoasanet.tools.predictjob import prepare
@@ -73,7 +73,7 @@ class PredictOptions(TypedDict, total=False):
     batch_size: int | Literal["auto"]
     device: str
     gpus: int
-    scheduler: PathLike | None
+    scheduler: PathLike | Cluster | None
     precision: Precision
     compile: bool
     tta: bool
@@ -118,7 +118,7 @@ def predict(
     batch_size: int | Literal["auto"] = "auto",
     device: str = "auto",
     gpus: int = 1,
-    scheduler: PathLike | None = None,
+    scheduler: PathLike | Cluster | None = None,
     precision: Precision = "auto",
     compile: bool = False,
     tta: bool = False,
@@ -146,8 +146,9 @@ def predict(
     window, not on its height.
 
     Args:
-        rgb: Optical raster: path, URL or GDAL virtual path.
-        sar: SAR raster on any grid over the same ground.
+        rgb: Optical raster: path, URL or GDAL virtual path; several files of one grid as ``"a.tif;b.tif"`` or a pattern
+            such as ``"scenes/*_TCI.tif"``.
+        sar: SAR raster on any grid over the same ground; several files likewise.
         checkpoint: File, run folder, packaged name, or a loaded checkpoint. None takes
             ``runs/latest/best.safetensors``, else the packaged ``s1s2-10m``.
         model: Instead of a checkpoint, a module ``(rgb (N,3,H,W), sar (N,C,H,W)) -> logits (N,K,H,W)`` that takes
@@ -195,7 +196,10 @@ def predict(
     if dry_run and scheduler is not None:
         raise ConfigError("--dry-run times windows in this process.", "Leave out --scheduler.")
     with contextlib.ExitStack() as stack:
-        cluster = None if scheduler is None else stack.enter_context(connect(os.fspath(scheduler), gpus))
+        if scheduler is None or isinstance(scheduler, Cluster):
+            cluster = scheduler
+        else:
+            cluster = stack.enter_context(connect(os.fspath(scheduler), gpus))
         job = prepare(
             rgb,
             sar,
