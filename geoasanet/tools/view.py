@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 
 from geoasanet.classes import NODATA
 from geoasanet.errors import ConfigError, OutputError
@@ -33,6 +34,8 @@ MAX_SIDE = 3072
 """Longer side of the pictures, pixels, where none is asked for."""
 LIMITS = 64, 8192
 """Least and most that can be asked for; browsers hold 4 bytes for each pixel of each picture."""
+
+_CACHE_MB = 256  # of GDAL's blocks, each of which is read once
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,9 @@ def view(
     ground = ground_of(grid)
     shown = Shown(grid, preview_grid(map_path, max_side), ground.pixel_size(grid.width / 2, grid.height / 2))
     low = 1 / max(2, len(schema))
-    layers = read_layers(map_path, paths, _bands(rgb_bands, sar_band, tags), shown.grid, schema, low, progress)
+    bands = _bands(rgb_bands, sar_band, tags)
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
+        layers = read_layers(map_path, paths, bands, shown.grid, schema, low, progress)
     drawn = None
     if "polygons" in paths:
         drawn = outlines(paths["polygons"], grid, ground, classes, shown.factor, class_field)
@@ -180,12 +185,18 @@ def view(
 def _bands(rgb: tuple[int, ...] | None, sar: int | None, tags: Mapping[str, str]) -> Bands:
     """Return the bands that were asked for, else those that the map was made from."""
     options = made_from(tags)
-    used_rgb, used_sar = options.get("rgb_bands"), options.get("sar_bands")
-    if rgb is None and isinstance(used_rgb, list) and len(used_rgb) == 3:
-        rgb = tuple(int(band) for band in used_rgb)
-    if sar is None and isinstance(used_sar, list) and used_sar:
-        sar = int(used_sar[0])
+    used_rgb, used_sar = (_band_numbers(options.get(f"{role}_bands")) for role in ("rgb", "sar"))
+    if rgb is None and len(used_rgb) == 3:
+        rgb = used_rgb
+    if sar is None and used_sar:
+        sar = used_sar[0]
     return Bands(rgb, sar)
+
+
+def _band_numbers(value: Any) -> tuple[int, ...]:
+    """Return what a tag says as band numbers, none where it says something else."""
+    numbers = tuple(value) if isinstance(value, list) else ()
+    return numbers if all(type(number) is int and number > 0 for number in numbers) else ()
 
 
 def _remarks(found: Tally, drawn: Outlines | None) -> list[str]:

@@ -16,8 +16,11 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+import numpy as np
+
 from geoasanet.classes import ClassSchema
-from geoasanet.tools.viewlayers import Layer, confidence_colors
+from geoasanet.raster.figure import ramp
+from geoasanet.tools.viewlayers import Layer
 from geoasanet.tools.viewleaflet import Library
 
 _ASSETS = files("geoasanet.tools") / "viewassets"
@@ -144,8 +147,7 @@ def _legend(classes: ClassSchema, class_area_m2: Mapping[str, float]) -> str:
 def _confidence(low: float | None) -> str:
     if low is None:
         return ""
-    colors = confidence_colors(low).tolist()
-    stops = ",".join(_css(color) for color in colors[int(low * len(colors)) :: 4])
+    stops = ",".join(_css(color) for color in ramp(np.linspace(low, 1, 26), low, 1.0).tolist())
     return (
         '<h2>Confidence</h2><div class="ramp" role="img" aria-label="Colours of confidence, violet is low, yellow is '
         f'high" style="background:linear-gradient(90deg,{stops})"></div>'
