@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,9 +17,10 @@ from geoasanet.classes import ClassSchema
 from geoasanet.errors import CheckpointError, ConfigError, SceneError
 from geoasanet.inference.blocks import blocks_of
 from geoasanet.tools import cluster as cluster_module
-from geoasanet.tools.cluster import connect
+from geoasanet.tools.cluster import connect, path_for_workers
 from geoasanet.tools.predict import predict
-from tests.conftest import ROOT, PixelNet
+from tests.cluster import Loopback, running_cluster
+from tests.conftest import PixelNet
 from tests.test_faults import BAD, spoil
 
 pytest.importorskip("distributed", reason="Dask is not installed")
@@ -45,25 +42,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and three workers, each a process of its own as on several machines; their address, and they."""
-    folder = tmp_path_factory.mktemp("cluster")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard", "--port", address.rsplit(":")[-1]]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-dashboard", "--no-nanny"]
-    with contextlib.ExitStack() as stack, (folder / "log").open("wb") as log:
-
-        def start(command: list[str]) -> subprocess.Popen[bytes]:
-            process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            return process
-
-        start([*dask, "--host", "127.0.0.1"])
-        yield address, [start([*worker, "--nthreads", "1"]) for _ in range(3)]
+def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
+    """A scheduler and three workers."""
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 class TestPredict:
@@ -74,7 +56,7 @@ class TestPredict:
         scene_files: Files,
         checkpoint: Path,
         tmp_path: Path,
-        loopback: tuple[str, list[subprocess.Popen[bytes]]],
+        loopback: Loopback,
     ) -> None:
         address, workers = loopback
         rgb, sar = scene_files(1200, 140)
@@ -82,7 +64,7 @@ class TestPredict:
         whole = predict(rgb, sar, out=tmp_path / "whole.tif", confidence=tmp_path / "whole_c.tif", **options)
         shares: list[float] = []
 
-        def progress(task: str, done: float, total: float, unit: str) -> None:
+        def progress(task: str, done: float, total: float, unit: str = "") -> None:
             if task == "Mapping" and done:
                 if not shares:
                     workers[0].send_signal(signal.SIGKILL)
@@ -104,13 +86,13 @@ class TestPredict:
         scene_files: Files,
         checkpoint: Path,
         tmp_path: Path,
-        loopback: tuple[str, list[subprocess.Popen[bytes]]],
+        loopback: Loopback,
     ) -> None:
         rgb, sar = scene_files(1200, 140)
         options: dict[str, Any] = {"checkpoint": checkpoint, "device": "cpu"}
         whole = predict(rgb, sar, out=tmp_path / "whole.tif", **options)
 
-        def interrupt(task: str, done: float, total: float, unit: str) -> None:
+        def interrupt(task: str, done: float, total: float, unit: str = "") -> None:
             if done > total / 4:
                 raise KeyboardInterrupt
 
@@ -126,7 +108,7 @@ class TestPredict:
         scene_files: Files,
         checkpoint: Path,
         tmp_path: Path,
-        loopback: tuple[str, list[subprocess.Popen[bytes]]],
+        loopback: Loopback,
     ) -> None:
         tiled = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate"}
         rgb, sar = scene_files(200, 200, **tiled)
@@ -168,15 +150,13 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=r"pip install 'geoasanet\[cluster\]'"), connect("local", 1):
             pass
 
-    def test_another_version(self, loopback: tuple[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_another_version(self, loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
         with connect(loopback[0], 1) as cluster:
             monkeypatch.setattr(ga, "__version__", "0.0.0")
             with pytest.raises(ConfigError, match=r"A worker has geoasanet .*, this process 0\.0\.0"):
                 cluster.call(len, "abc")
 
-    def test_another_checkpoint(
-        self, loopback: tuple[str, Any], scene_files: Files, checkpoint: Path, tmp_path: Path
-    ) -> None:
+    def test_another_checkpoint(self, loopback: Loopback, scene_files: Files, checkpoint: Path, tmp_path: Path) -> None:
         import shutil
 
         own = tmp_path / "own.safetensors"
@@ -187,7 +167,7 @@ class TestRefusals:
         with pytest.raises(CheckpointError, match="is another one on a worker"):
             predict(*scene_files(), checkpoint=loaded, out=tmp_path / "map.tif", scheduler=loopback[0])
 
-    def test_a_model_object_and_a_dry_run(self, loopback: tuple[str, Any], scene_files: Files, tmp_path: Path) -> None:
+    def test_a_model_object_and_a_dry_run(self, loopback: Loopback, scene_files: Files, tmp_path: Path) -> None:
         options: dict[str, Any] = {"out": tmp_path / "map.tif", "scheduler": loopback[0]}
         with pytest.raises(ConfigError, match="found a model object"):
             predict(*scene_files(), model=PixelNet(), classes=list("abcde"), **options)
@@ -201,3 +181,15 @@ def test_blocks_hold_every_row_once(size: int) -> None:
     blocks = blocks_of(pending, size)
     assert [row for block in blocks for row in block] == [row for run in pending for row in run]
     assert all(0 < len(block) <= size for block in blocks)
+
+
+def test_names_of_files_for_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.tif", "b;c.tif"):
+        (tmp_path / name).touch()
+    here = str(tmp_path)
+    assert path_for_workers("a.tif") == f"{here}/a.tif"
+    assert path_for_workers("b;c.tif") == f"{here}/b;c.tif"
+    assert path_for_workers("a.tif; x/*.tif;https://host/c.tif") == f"{here}/a.tif;{here}/x/*.tif;https://host/c.tif"
+    for name in ("https://host/a.tif?b=*", "/vsis3/bucket/a.tif", "<VRTDataset/>", f"{here}/a.tif", "NETCDF:a.nc:x"):
+        assert path_for_workers(name) == name

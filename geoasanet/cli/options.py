@@ -5,7 +5,8 @@
 ``dry_run``      tile, predict, vectorize
 ``resume``       tile, predict
 ``on_error``     tile, predict
-``scheduler``    predict
+``scheduler``    tile, predict
+``workers``      tile, vectorize
 ``common``       every command: ``-v``, ``-q``, ``--debug``, ``--no-progress``
 """
 
@@ -73,6 +74,13 @@ scheduler = click.option(
     "--scheduler",
     metavar="ADDRESS",
     help="Run on a Dask cluster: tcp://host:8786, a scheduler file, or local.  [default: this machine, without Dask]",
+)
+
+workers = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads; with --scheduler local, processes.  [default: all cores]",
 )
 
 checkpoint = click.option(

@@ -71,7 +71,8 @@ class Shares(click.ParamType):  # type: ignore[type-arg]  # generic only in newe
     help="What the SAR values are; linear power is written in decibel, none takes them as they come.",
 )
 @options.on_error
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads.  [default: all cores]")
+@options.workers
+@options.scheduler
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws another split.")
 @options.resume
 @options.dry_run
@@ -89,6 +90,7 @@ def command(console: Console, *, rgb: str | None, sar: str | None, **arguments: 
     geoasanet tile scene_rgb.tif scene_sar.tif --labels labels.gpkg
     geoasanet tile --scenes list.csv --classes schema.yaml --size 512
     geoasanet tile --scenes list.csv --dry-run
+    geoasanet tile --scenes list.csv --scheduler tcp://host:8786
     geoasanet tile --layout whu-opt-sar WHU-OPT-SAR -o whu --size 512
     """
     from geoasanet.tools.tile import tile

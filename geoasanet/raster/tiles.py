@@ -40,7 +40,7 @@ _LEAST_CACHE, _MOST_CACHE = 64 << 20, 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class Piece:
     """Neighbouring tiles that are read together."""
 
     window: Window
@@ -73,7 +73,7 @@ def open_cutter(
         SceneError: If a raster cannot be opened.
         LabelError: If the labels do not fit.
     """
-    pieces = _pieces(layout, plan.striped)
+    pieces = pieces_of(layout, plan.striped)
     height = max(p.window.height for p in pieces)
     cache = min(max(_LEAST_CACHE, workers * height * plan.row_bytes * 2), _MOST_CACHE)
     with contextlib.ExitStack() as stack:
@@ -104,7 +104,7 @@ class SceneCutter:
     """
 
     def __init__(
-        self, cutter: _Cutter, pieces: Sequence[_Piece], pool: ThreadPoolExecutor, workers: int, cache_bytes: int
+        self, cutter: _Cutter, pieces: Sequence[Piece], pool: ThreadPoolExecutor, workers: int, cache_bytes: int
     ) -> None:
         self._cutter = cutter
         self._pool = pool
@@ -179,7 +179,7 @@ class _Cutter:
     palette: Mapping[int, Color]
     readers: queue.SimpleQueue[_Reader]
 
-    def __call__(self, place: int, piece: _Piece, folder: Path, save: Save) -> PieceTiles:
+    def __call__(self, place: int, piece: Piece, folder: Path, save: Save) -> PieceTiles:
         """Return what became of a piece's tiles."""
         files: dict[str, tuple[int, int]] = {}
 
@@ -210,7 +210,7 @@ class _Cutter:
         )
 
     def _cut(
-        self, piece: _Piece, sample: Sample, label: NDArray[np.uint8] | None, folder: Path, save: Save
+        self, piece: Piece, sample: Sample, label: NDArray[np.uint8] | None, folder: Path, save: Save
     ) -> tuple[list[TileRecord], int, int]:
         """Return the tiles written, and how many lack data or labels."""
         records, empty, unlabelled = [], 0, 0
@@ -246,7 +246,7 @@ class _Cutter:
         return records, empty, unlabelled
 
 
-def _pieces(layout: BlockLayout, striped: bool) -> list[_Piece]:
+def pieces_of(layout: BlockLayout, striped: bool) -> list[Piece]:
     """Return the pieces in reading order: whole rows of tiles of striped files, squares of others."""
     along = max(1, READ_SIDE // layout.size)
     rows = list(_chunks(layout.rows, along))
@@ -259,7 +259,7 @@ def _pieces(layout: BlockLayout, striped: bool) -> list[_Piece]:
             tiles = tuple(Window(r, c, layout.size, layout.size) for r in some_rows for c in some_cols)
             height = some_rows[-1] - some_rows[0] + layout.size
             width = some_cols[-1] - some_cols[0] + layout.size
-            pieces.append(_Piece(Window(some_rows[0], some_cols[0], height, width), tiles))
+            pieces.append(Piece(Window(some_rows[0], some_cols[0], height, width), tiles))
     return pieces
 
 

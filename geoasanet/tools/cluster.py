@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import logging
 import os
+import uuid
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import geoasanet
-from geoasanet.errors import ConfigError, DeviceError
+from geoasanet.errors import ConfigError, DeviceError, GeoASANetError
 
 Result = TypeVar("Result")
 
@@ -57,8 +61,19 @@ class Cluster:
         with contextlib.closing(self.run(function, [arguments], gpu=gpu)) as results:
             return next(results)[1]
 
+    @property
+    def threads(self) -> int:
+        """Threads of the worker that has most."""
+        found = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return max((int(worker["nthreads"]) for worker in found), default=1)
+
     def run(
-        self, function: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], *, gpu: bool = False
+        self,
+        function: Callable[..., Result],
+        tasks: Iterable[tuple[Any, ...]],
+        *,
+        gpu: bool = False,
+        each: int | None = None,
     ) -> Generator[tuple[int, Result], None, None]:
         """Yield the position of each task and ``function(*task)``, in the order in which they are finished.
 
@@ -68,23 +83,74 @@ class Cluster:
             function: At the top of one of geoasanet's modules, so that workers find it.
             tasks: Arguments for each call; plain values.
             gpu: Whether each call takes the GPU of a worker that declares one.
+            each: Calls for each worker that are handed out at a time, where results are large; None: all.
 
         Raises:
             GeoASANetError: What the function raises.
             DeviceError: If task after task was lost with its worker.
         """
-        distributed = _library()
-        resources = {"GPU": 1} if gpu else None
-        futures = [
-            self._client.submit(_checked, function, task, geoasanet.__version__, pure=False, retries=_RETRIES,
-                                resources=resources, key=f"{function.__name__}-{number}-{id(tasks):x}")
-            for number, task in enumerate(tasks)
-        ]  # fmt: skip
-        positions = {future.key: number for number, future in enumerate(futures)}
-        try:
-            for future in distributed.as_completed(futures):
-                yield positions[future.key], future.result()
+        calls = enumerate(self._calls(function, tasks, gpu))
+        finished = _library().as_completed(loop=self._client.loop)
+        waiting: dict[str, tuple[int, Any]] = {}
+        with self._answers(lambda: [future for _, future in waiting.values()]):
+            while True:
+                for number, call in itertools.islice(calls, self._room(each, len(waiting))):
+                    future = call()
+                    waiting[future.key] = number, future
+                    finished.add(future)
+                if not waiting:
+                    return
+                future = next(finished)
+                result = future.result()
+                number, _ = waiting.pop(future.key)
                 future.release()
+                yield number, result
+
+    def ordered(
+        self, function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], *, each: int
+    ) -> Generator[Result, None, None]:
+        """Yield ``function(*task)`` in the order of the tasks; otherwise as :meth:`run`."""
+        calls = self._calls(function, tasks, gpu=False)
+        waiting: deque[Any] = deque()
+        with self._answers(lambda: list(waiting)):
+            while True:
+                waiting.extend(call() for call in itertools.islice(calls, self._room(each, len(waiting))))
+                if not waiting:
+                    return
+                result = waiting[0].result()
+                waiting.popleft().release()
+                yield result
+
+    def everywhere(self, function: Callable[[], None]) -> None:
+        """Have all workers that can be reached call ``function``, which must not take long."""
+        with contextlib.suppress(Exception):
+            self._client.run(function)
+
+    def _calls(
+        self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], gpu: bool
+    ) -> Iterator[Callable[[], Any]]:
+        """Yield what hands out each task and returns its future."""
+        batch = uuid.uuid4().hex
+        options = {"pure": False, "retries": _RETRIES, "resources": {"GPU": 1} if gpu else None}
+        for number, task in enumerate(tasks):
+            key = f"{function.__name__}-{number}-{batch}"
+            yield partial(self._client.submit, _checked, function, task, geoasanet.__version__, key=key, **options)
+
+    def _room(self, each: int | None, waiting: int) -> int | None:
+        """Return how many more calls may be handed out; None for all."""
+        if each is None:
+            return None
+        workers = 1
+        with contextlib.suppress(OSError, TimeoutError):  # a scheduler that is lost shows in what it was to answer
+            workers = max(1, self.workers)
+        return max(0, each * workers - waiting)
+
+    @contextlib.contextmanager
+    def _answers(self, futures: Callable[[], list[Any]]) -> Iterator[None]:
+        """Say in our words what went wrong with the cluster; cancel at the end what is not yet done."""
+        distributed = _library()
+        try:
+            yield
         except distributed.scheduler.KilledWorker as error:
             raise DeviceError(
                 f"Workers of {self._address} died one after the other on the same task.",
@@ -97,22 +163,23 @@ class Cluster:
             ) from error
         finally:
             with contextlib.suppress(Exception):  # the scheduler may be gone
-                self._client.cancel(futures, force=True)
+                self._client.cancel(futures(), force=True)
 
 
 @contextlib.contextmanager
-def connect(scheduler: str, processes: int) -> Iterator[Cluster]:
+def connect(scheduler: str, processes: int, option: str = "--gpus") -> Iterator[Cluster]:
     """Connect to a Dask scheduler.
 
     Args:
         scheduler: Its address (``tcp://host:8786``), the scheduler file that it wrote, or :data:`LOCAL`.
         processes: Worker processes of a local cluster.
+        option: What the user calls their number.
 
     Raises:
         ConfigError: If Dask is not installed, the address or file is wrong, or no worker is there.
     """
     if scheduler != LOCAL and processes != 1:
-        raise ConfigError(f"--gpus {processes} goes with --scheduler local only; a cluster has the workers it has.")
+        raise ConfigError(f"{option} {processes} goes with --scheduler local only; a cluster has the workers it has.")
     distributed = _library()
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in our own words
     with contextlib.ExitStack() as stack:
@@ -133,6 +200,33 @@ def connect(scheduler: str, processes: int) -> Iterator[Cluster]:
                 f"No worker has joined the scheduler {scheduler}.", f"Start some: dask worker {scheduler}"
             ) from None
         yield cluster
+
+
+@contextlib.contextmanager
+def connected(scheduler: str | os.PathLike[str] | None, workers: int | None) -> Iterator[Cluster | None]:
+    """Connect to a Dask scheduler if there is one, for a command with ``--workers``; see :func:`connect`."""
+    if scheduler is None:
+        yield None
+        return
+    with connect(os.fspath(scheduler), 1 if workers is None else workers, "--workers") as cluster:
+        yield cluster
+
+
+def path_for_workers(path: str) -> str:
+    """Return the name of a raster or of several, with ``;`` and ``*``, as workers in other folders find it."""
+    if path.lstrip().startswith("<"):  # a virtual raster, spelt out
+        return path
+    if os.path.lexists(path):
+        return str(Path(path).absolute())
+    parts = [part.strip() for part in path.split(";")]
+    return ";".join(str(Path(part).absolute()) if _is_local(part) else part for part in parts)
+
+
+def _is_local(name: str) -> bool:
+    """Return whether a name is a file here, or a pattern for some."""
+    if "://" in name or name.startswith("/vsi"):
+        return False
+    return bool(name) and (os.path.lexists(name) or any(c in name for c in "*?"))
 
 
 def worker_cores() -> int:
@@ -173,4 +267,9 @@ def _checked(function: Callable[..., Result], task: tuple[Any, ...], version: st
         raise ConfigError(
             f"A worker has geoasanet {geoasanet.__version__}, this process {version}.", "Install the same everywhere."
         )
-    return function(*task)
+    try:
+        return function(*task)
+    except GeoASANetError as error:
+        found = error
+    found.__cause__ = found.__context__ = None  # those of GDAL cannot be sent, and Dask would send none of it
+    raise found

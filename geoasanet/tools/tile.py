@@ -15,14 +15,16 @@ from geoasanet.raster.faults import OnError, faults_for
 from geoasanet.raster.scaling import SarScale
 from geoasanet.raster.tileplan import ScenePlan, common_spec
 from geoasanet.tools.archives import find_archive, list_archive
+from geoasanet.tools.cluster import connected
 from geoasanet.tools.dryrun import DryRun
 from geoasanet.tools.tilearchive import tile_archive
 from geoasanet.tools.tilearchivejob import ArchiveJob
 from geoasanet.tools.tiledry import dry_run_archive, dry_run_tiles, require_room
 from geoasanet.tools.tilefolder import Unfinished, check_folder, check_split
 from geoasanet.tools.tileinputs import find_classes, layouts_of, prefixes, scene_files
-from geoasanet.tools.tilejob import TileJob, cut_all, finish_all, named
+from geoasanet.tools.tilejob import TileJob, cut_all, finish_all
 from geoasanet.tools.tileresult import TileResult
+from geoasanet.tools.tilescene import named
 
 PathLike = str | os.PathLike[str]
 
@@ -47,6 +49,7 @@ class TileOptions(TypedDict, total=False):
     sar_scale: SarScale
     on_error: OnError
     workers: int | None
+    scheduler: PathLike | None
     seed: int
     resume: bool
     overwrite: bool
@@ -90,6 +93,7 @@ def tile(
     sar_scale: SarScale = "auto",
     on_error: OnError = "fail",
     workers: int | None = None,
+    scheduler: PathLike | None = None,
     seed: int = 0,
     resume: bool = True,
     dry_run: bool = False,
@@ -129,7 +133,10 @@ def tile(
         sar_scale: What the SAR values are: "auto", "linear", "db", or "none" to take them as they come.
         on_error: What a block of a raster is that cannot be read: "fail" the end of the run, "nodata" pixels without
             data, which a warning tells.
-        workers: Threads; all cores if None.
+        workers: Threads; all cores if None. With ``scheduler="local"``, processes; one if None.
+        scheduler: Cut on a Dask cluster: the address of its scheduler, its scheduler file, or "local" for processes of
+            this machine. Workers need the same version of geoasanet and the inputs under the same paths; the dataset is
+            written here, and is the same to the byte. Not with ``layout`` and ``dry_run``.
         seed: Decides among equally good splits.
         resume: Go on with an unfinished run of the same description.
         dry_run: Write nothing; check all inputs and return what would be done, with the time it would take.
@@ -145,6 +152,7 @@ def tile(
     started = time.monotonic()
     shares = check_split(split)
     _check_options(min_valid, format, workers)
+    _check_scheduler(scheduler, layout, dry_run=dry_run)
     faults = faults_for(on_error)
     target = Path(out)
     unfinished = Unfinished.of(target)
@@ -163,24 +171,25 @@ def tile(
         return _tile_archive(archive, unfinished, resume, started, progress)
     files = scene_files(rgb, sar, labels, scenes)
     check_folder(target, overwrite=overwrite, inputs=[p for f in files for p in (f.rgb, f.sar, f.labels) if p])
-    schema, notes = find_classes(classes, files, class_field)
-    plans = []
-    for scene, prefix in zip(files, prefixes(files), strict=True):
-        with named(scene):
-            plan = ScenePlan.of(
-                scene, prefix, rgb_bands=rgb_bands, sar_bands=sar_bands, sar_scale=sar_scale, faults=faults
-            )
-            plans.append(plan)
-    spec = common_spec(
-        plans, size=size, suffix=f".{format}", min_valid=min_valid, classes=schema, class_field=class_field
-    )
-    layouts, warnings = layouts_of(plans, size, overlap, block, sum(s > 0 for s in shares))
-    job = TileJob(plans, layouts, spec, shares, seed, threads, on_error)
-    if dry_run or len(plans) > 1:
-        job.check_labels()
-    if dry_run:
-        return dry_run_tiles(job, unfinished, notes, warnings, resume=resume, progress=progress)
-    return _tile_scenes(job, unfinished, resume, started, notes, warnings, progress)
+    with connected(scheduler, workers) as cluster:
+        schema, notes = find_classes(classes, files, class_field)
+        plans = []
+        for scene, prefix in zip(files, prefixes(files), strict=True):
+            with named(scene):
+                plan = ScenePlan.of(
+                    scene, prefix, rgb_bands=rgb_bands, sar_bands=sar_bands, sar_scale=sar_scale, faults=faults
+                )
+                plans.append(plan)
+        spec = common_spec(
+            plans, size=size, suffix=f".{format}", min_valid=min_valid, classes=schema, class_field=class_field
+        )
+        layouts, warnings = layouts_of(plans, size, overlap, block, sum(s > 0 for s in shares))
+        job = TileJob(plans, layouts, spec, shares, seed, threads, on_error, cluster)
+        if dry_run or len(plans) > 1:
+            job.check_labels()
+        if dry_run:
+            return dry_run_tiles(job, unfinished, notes, warnings, resume=resume, progress=progress)
+        return _tile_scenes(job, unfinished, resume, started, notes, warnings, progress)
 
 
 def _tile_scenes(
@@ -239,6 +248,13 @@ def _check_options(min_valid: float, format: str, workers: int | None) -> None:
         raise ConfigError(f"--format {format!r} is unknown; tif or png is needed.")
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers must be 1 or more, found {workers!r}.")
+
+
+def _check_scheduler(scheduler: PathLike | None, layout: str | None, *, dry_run: bool) -> None:
+    if scheduler is not None and layout is not None:
+        raise ConfigError("--layout turns an archive into a dataset in this process.", "Leave out --scheduler.")
+    if scheduler is not None and dry_run:
+        raise ConfigError("--dry-run times tiles in this process.", "Leave out --scheduler.")
 
 
 def _cores() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.schemas import schema_of_values
 from geoasanet.raster.split import BlockLayout
 from geoasanet.raster.tilefile import Save, save_bytes
-from geoasanet.raster.tileplan import SceneFiles, ScenePlan, TileSpec
+from geoasanet.raster.tileplan import ScenePlan, TileSpec
 from geoasanet.raster.tilerecord import PieceTiles
-from geoasanet.raster.tiles import SceneCutter, open_cutter, open_plan_labels
+from geoasanet.raster.tiles import SceneCutter, open_plan_labels
+from geoasanet.tools.cluster import Cluster
 from geoasanet.tools.journal import file_stamp
+from geoasanet.tools.tilecluster import cut_on
 from geoasanet.tools.tilejournal import TileJournal
+from geoasanet.tools.tilescene import TileScene, named
 from geoasanet.tools.tileset import Finished, Tileset, finish
 
 
@@ -40,6 +43,8 @@ class TileJob:
     """Threads."""
     on_error: str
     """What a block is that cannot be read: "fail" or "nodata"."""
+    cluster: Cluster | None = None
+    """Where tiles are cut, if not here."""
 
     @property
     def labelled(self) -> bool:
@@ -93,16 +98,13 @@ class TileJob:
                 if labels is not None:
                     labels.close()
 
-    @contextlib.contextmanager
-    def cutter(self, number: int) -> Iterator[SceneCutter]:
+    def scene(self, number: int) -> TileScene:
+        """Return a scene as it is cut."""
+        return TileScene(self.plans[number], number, self.layouts[number], self.spec, self.on_error)
+
+    def cutter(self, number: int) -> contextlib.AbstractContextManager[SceneCutter]:
         """Open a scene for cutting."""
-        plan, layout, spec = self.plans[number], self.layouts[number], self.spec
-        palette = {} if spec.classes is None else dict(enumerate(spec.classes.colors))
-        with (
-            named(plan.files),
-            open_cutter(plan, number, layout, spec, palette, workers=self.workers, on_error=self.on_error) as cutter,
-        ):
-            yield cutter
+        return self.scene(number).cutter(self.workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +147,26 @@ def cut_all(job: TileJob, journal: TileJournal, progress: Progress, save: Save =
     done = {(piece.scene, piece.piece) for piece in pieces}
     windows, total = sum(piece.windows for piece in pieces), job.windows
     progress("Tiling", windows, total, "tiles")
+    if job.cluster is None:
+        cut = _cut_here(job, done, journal.data, save)
+    else:
+        cut = cut_on(job.cluster, [job.scene(n) for n in range(len(job.plans))], done, journal.data, save)
+    with contextlib.closing(cut) as found:
+        for piece in found:
+            journal.add(piece.to_dict())
+            pieces.append(piece)
+            windows += piece.windows
+            progress("Tiling", windows, total, "tiles")
+    return Cut(pieces)
+
+
+def _cut_here(job: TileJob, done: set[tuple[int, int]], folder: Path, save: Save) -> Generator[PieceTiles, None, None]:
+    """Cut what is not done in threads of this process; yield what became of each piece."""
     for number in range(len(job.plans)):
         with job.cutter(number) as cutter:
             todo = [n for n in range(len(cutter.pieces)) if (number, n) not in done]
-            with contextlib.closing(cutter.cut(todo, journal.data, save)) as found:
-                for piece in found:
-                    journal.add(piece.to_dict())
-                    pieces.append(piece)
-                    windows += piece.windows
-                    progress("Tiling", windows, total, "tiles")
-    return Cut(pieces)
+            with contextlib.closing(cutter.cut(todo, folder, save)) as found:
+                yield from found
 
 
 def finish_all(job: TileJob, cut: Cut, folder: Path) -> tuple[Finished, ClassSchema | None, list[str]]:
@@ -188,14 +200,3 @@ def finish_all(job: TileJob, cut: Cut, folder: Path) -> tuple[Finished, ClassSch
             f"{error.filename or folder} cannot be written: {error.strerror or error}.",
             "Free space on that disk; the same command goes on where it stopped.",
         ) from error
-
-
-@contextlib.contextmanager
-def named(scene: SceneFiles) -> Iterator[None]:
-    """Say in errors where a scene was named."""
-    try:
-        yield
-    except GeoASANetError as error:
-        if not scene.place or str(error.args[0]).startswith(scene.place):
-            raise
-        raise type(error)(f"{scene.place}{error.args[0]}", error.hint) from error
