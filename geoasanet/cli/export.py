@@ -23,10 +23,16 @@ class Batch(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
         return click.IntRange(min=1).convert(value, param, ctx)
 
 
-@click.command("export", short_help="Write a checkpoint as ONNX or .pt2, for QGIS Deepness and others.")
+@click.command("export", short_help="Write a checkpoint as ONNX or .pt2, or its STAC Item.")
 @options.checkpoint
-@click.option("--to", type=click.Choice(["onnx", "pt2"]), default="onnx", show_default=True, help="Format.")
-@click.option("-o", "--out", type=options.PATH, help="The file.  [default: <checkpoint>.onnx or .pt2]")
+@click.option(
+    "--to",
+    type=click.Choice(["onnx", "pt2", "stac"]),
+    default="onnx",
+    show_default=True,
+    help="Format; stac: a STAC Item.",
+)
+@click.option("-o", "--out", type=options.PATH, help="The file.  [default: <checkpoint>.onnx, .pt2 or .stac.json]")
 @click.option(
     "--form",
     type=click.Choice(["stacked", "separate"]),
@@ -49,7 +55,8 @@ def command(console: Console, *, out: Path | None, **arguments: Any) -> None:
 
     The file takes pixel values as they are (8-bit grey values, dB, … as the checkpoint says), NaN where there is no
     data, and carries classes, bands and statistics; predict, eval and info take it like a checkpoint. An ONNX file in
-    stacked form runs in QGIS with the plugin Deepness on a layer of red, green, blue and SAR bands.
+    stacked form runs in QGIS with the plugin Deepness on a layer of red, green, blue and SAR bands. --to stac writes
+    an Item that describes the checkpoint (extension MLM) for a STAC catalog.
 
     \b
     geoasanet export -c asanet.safetensors --to onnx --resolution 10
@@ -61,6 +68,9 @@ def command(console: Console, *, out: Path | None, **arguments: Any) -> None:
     result = export(out=out, **arguments)
     console.progress("Exporting", 1, 1)
     console.warn(result.warnings)
+    if result.format == "stac":
+        console.report(result.to_dict(), [f"STAC Item: {result.path}"])
+        return
     said = "not compared with the network"
     if result.difference is not None:
         said = f"logits differ from the network's by at most {result.difference:.1g}"

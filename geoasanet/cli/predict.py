@@ -63,6 +63,7 @@ from geoasanet.errors import GeoASANetError
 @options.on_error
 @click.option("--vectorize", type=options.PATH, metavar="OUT.gpkg", help="Also write polygons.")
 @click.option("--quicklook", type=options.PATH, metavar="OUT.png", help="Also draw RGB, SAR, map and confidence.")
+@click.option("--stac", is_flag=True, help="Also write a STAC Item of the outputs beside the map.")
 @options.resume
 @options.overwrite
 @options.dry_run
@@ -134,6 +135,7 @@ def _lines(result: Any) -> list[str]:
         "Probabilities": result.probabilities,
         "Polygons": result.polygons,
         "Quicklook": result.quicklook,
+        "STAC Item": result.stac,
     }
     lines += [f"{label}: {path}" for label, path in outputs.items() if path is not None]
     return [*lines, f"{result.windows} windows in {result.seconds:.1f} s"]

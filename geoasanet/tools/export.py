@@ -7,7 +7,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,8 +25,10 @@ from geoasanet.models.network import MIN_SIDE, Network
 from geoasanet.models.onnxfile import deepness_keys, write_onnx
 from geoasanet.models.pt2file import write_pt2
 from geoasanet.tools.checkpoints import find_checkpoint
+from geoasanet.tools.stac import SUFFIX, write_item
+from geoasanet.tools.stacmodel import model_item
 
-Format = Literal["onnx", "pt2"]
+Format = Literal["onnx", "pt2", "stac"]
 FORMATS: tuple[str, ...] = get_args(Format)
 TOLERANCE = 1e-4
 """Largest difference from the network's logits (or their log-softmax), relative to the largest logit above 1."""
@@ -39,7 +41,7 @@ class ExportResult:
     path: Path
     """The file."""
     format: str
-    """"onnx" or "pt2"."""
+    """"onnx", "pt2" or "stac"."""
     form: str
     """"stacked" or "separate"."""
     inputs: dict[str, tuple[int | str, ...]]
@@ -84,7 +86,7 @@ def export(
     Args:
         checkpoint: File, run folder, packaged name, or a loaded checkpoint. None takes
             ``runs/latest/best.safetensors``, else the packaged ``s1s2-10m``.
-        to: "onnx", or "pt2".
+        to: "onnx", "pt2", or "stac" for a STAC Item that describes the checkpoint by the extension MLM.
         out: The file; the checkpoint's name with the new suffix, in the current folder, if None.
         form: "stacked": one input of optical and SAR bands, probabilities out, as the QGIS plugin Deepness takes it.
             "separate": inputs ``rgb`` and ``sar``, logits out. By default stacked for ONNX and separate for pt2.
@@ -107,10 +109,11 @@ def export(
     _check_options(to, form, window, batch, resolution)
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(find_checkpoint(checkpoint))
     name = loaded.path.parent.resolve().name if loaded.path.stem == "best" else loaded.path.stem
-    target = Path(f"{name}.{to}") if out is None else Path(out)
+    target = Path(f"{name}{SUFFIX if to == 'stac' else f'.{to}'}") if out is None else Path(out)
     check_output(target, overwrite=overwrite, inputs=(loaded.path,))
-    if target.suffix != f".{to}":
-        raise ConfigError(f"Output {target} has another suffix than .{to}, by which predict tells it.", "Rename it.")
+    suffix = ".json" if to == "stac" else f".{to}"
+    if target.suffix != suffix:
+        raise ConfigError(f"Output {target} has another suffix than {suffix}, by which programs tell it.", "Rename it.")
     if not isinstance(loaded.model, Network):
         raise CheckpointError(f"{loaded.path} is an ONNX file.", "Export the checkpoint that it was made of.")
     if next(loaded.model.parameters()).device.type != "cpu":
@@ -122,6 +125,9 @@ def export(
         checkpoint_sha256=loaded.sha256,
         parameters=sum(tensor.numel() for tensor in loaded.model.state_dict().values()),
     )
+    if to == "stac":
+        _write_item(target, loaded)
+        return _result(target, to, loaded, plan, None, began, ())
     program = trace(loaded, plan)
     text = json.dumps(describe(loaded, plan))
     notes: list[str] = []
@@ -142,6 +148,18 @@ def export(
             f"The file takes windows of {plan.window} px, the checkpoint was trained on {loaded.window_size} px: its "
             "global operators see another context, so it acts as another network."
         )
+    return _result(target, to, loaded, plan, difference, began, notes)
+
+
+def _result(
+    target: Path,
+    to: str,
+    loaded: Checkpoint,
+    plan: Export,
+    difference: float | None,
+    began: float,
+    notes: Sequence[str],
+) -> ExportResult:
     lead: int | str = plan.batch or "batch"
     shapes = plan.shapes(loaded.bands)
     return ExportResult(
@@ -160,6 +178,11 @@ def export(
     )
 
 
+def _write_item(target: Path, loaded: Checkpoint) -> None:
+    with atomic_output(target) as temporary:
+        write_item(temporary, model_item(loaded, target.parent))
+
+
 def _check_options(to: str, form: str | None, window: int | None, batch: int | str, resolution: float | None) -> None:
     if to not in FORMATS:
         raise ConfigError(f"--to {to!r} is unknown; one of {', '.join(FORMATS)} is needed.")
@@ -169,6 +192,8 @@ def _check_options(to: str, form: str | None, window: int | None, batch: int | s
         raise ConfigError(f"--window must be at least {MIN_SIDE}, found {window}.")
     if batch != "dynamic" and (not isinstance(batch, int) or batch < 1):
         raise ConfigError(f"--batch must be 'dynamic' or at least 1, found {batch!r}.")
+    if to == "stac" and (form, window, batch, resolution) != (None, None, "dynamic", None):
+        raise ConfigError("--form, --window, --batch and --resolution go with --to onnx and pt2, not with stac.")
     if resolution is not None and not 0 < resolution < 1e6:
         raise ConfigError(f"--resolution must be positive metres, found {resolution}.")
     if resolution is not None and (to != "onnx" or form == "separate"):

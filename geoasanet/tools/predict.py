@@ -21,11 +21,13 @@ from geoasanet.progress import Progress, silent
 from geoasanet.raster.aoi import Bounds
 from geoasanet.raster.faults import OnError
 from geoasanet.raster.scaling import SarScale
+from geoasanet.raster.scene import default_map_path
 from geoasanet.tools.cluster import Cluster, connect
 from geoasanet.tools.dryrun import DryRun
 from geoasanet.tools.predictdry import rehearse
 from geoasanet.tools.predictjob import prepare
 from geoasanet.tools.predictrun import run
+from geoasanet.tools.stac import SUFFIX
 
 PathLike = str | os.PathLike[str]
 
@@ -52,6 +54,7 @@ class PredictResult:
     probabilities: Path | None = None
     polygons: Path | None = None
     quicklook: Path | None = None
+    stac: Path | None = None
     warnings: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,6 +92,7 @@ class PredictOptions(TypedDict, total=False):
     on_error: OnError
     vectorize: PathLike | None
     quicklook: PathLike | None
+    stac: bool
     resume: bool
     overwrite: bool
     progress: Progress
@@ -134,6 +138,7 @@ def predict(
     on_error: OnError = "fail",
     vectorize: PathLike | None = None,
     quicklook: PathLike | None = None,
+    stac: bool = False,
     resume: bool = True,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -181,6 +186,7 @@ def predict(
             without data, of which a warning tells.
         vectorize: Also write polygons here, see :func:`geoasanet.vectorize`.
         quicklook: Also write a PNG of RGB, SAR, map and confidence here.
+        stac: Also write a STAC Item of all outputs beside the map, ``<stem of the map>.stac.json``.
         resume: Go on with an unfinished run of the same description.
         overwrite: Replace existing outputs.
         dry_run: Only check everything and time a few windows; nothing is written.
@@ -224,6 +230,7 @@ def predict(
                 "probabilities": probabilities,
                 "polygons": vectorize,
                 "quicklook": quicklook,
+                "stac": Path(out or default_map_path(rgb)).with_suffix(SUFFIX) if stac else None,
             },
             rgb_bands=rgb_bands,
             sar_bands=sar_bands,
@@ -251,5 +258,6 @@ def predict(
         probabilities=job.extras.get("probabilities"),
         polygons=job.extras.get("polygons"),
         quicklook=job.extras.get("quicklook"),
+        stac=job.extras.get("stac"),
         warnings=(*job.notes, *done.notes),
     )

@@ -25,6 +25,7 @@ from geoasanet.models.checkpoint import Checkpoint
 from geoasanet.models.network import Network
 from geoasanet.raster.aoi import Bounds
 from geoasanet.raster.faults import OnError, faults_for
+from geoasanet.raster.lonlat import footprint
 from geoasanet.raster.scaling import SarScale
 from geoasanet.raster.scene import Scene, default_map_path
 from geoasanet.tools.cluster import Cluster
@@ -54,7 +55,7 @@ class PredictJob:
     tta: bool
     out: Path
     extras: Mapping[str, Path]
-    """Further outputs, by "confidence", "probabilities", "polygons" and "quicklook"."""
+    """Further outputs, by "confidence", "probabilities", "polygons", "quicklook" and "stac"."""
     notes: Sequence[str]
     """What the user should know."""
     overwrite: bool
@@ -199,6 +200,8 @@ def prepare(
             **options,
         )
         layout = MapLayout.of(job, scene.grid, job.open_area(scene.grid))
+    if "stac" in paths:
+        footprint(layout.grid)  # raises now where it cannot be told later
     windows = len(layout.plan) * (8 if tta else 1)
     choice = precision, compile, torch_device, windows if network.compiles else 0
     if cluster is None:

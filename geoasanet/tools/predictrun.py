@@ -6,6 +6,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,7 @@ def _write(job: PredictJob, spool: RowSpool, progress: Progress) -> list[str]:
         "map": lambda path: spool.write_map(path, job.network.classes, job.tags()),
         "polygons": lambda path: _vectorize(job, path, progress),
         "quicklook": lambda path: _draw(job, spool, path),
+        "stac": lambda path: notes.extend(_describe(job, spool, path)),
     }
     styles = {"map": class_qml(job.network.classes), "confidence": confidence_qml()}
     outputs = {"map": job.out, **job.extras}
@@ -214,6 +216,27 @@ def _vectorize(job: PredictJob, out: Path, progress: Progress) -> None:
     from geoasanet.tools.vectorize import vectorize
 
     vectorize(job.out, out=out, progress=progress)
+
+
+def _describe(job: PredictJob, spool: RowSpool, out: Path) -> list[str]:
+    from geoasanet.tools.stac import write_item
+    from geoasanet.tools.stacmap import MapFacts, map_item
+
+    pixels, _ = spool.counts()
+    facts = MapFacts(
+        grid=job.layout.grid,
+        classes=job.network.classes,
+        pixels={value: int(count) for value, count in enumerate(pixels)},
+        outputs={"map": job.out, **{name: path for name, path in job.extras.items() if name != "stac"}},
+        rgb=job.map_job.rgb,
+        sar=job.map_job.sar,
+        checkpoint=job.network.checkpoint,
+        tags=job.tags(),
+    )
+    made = datetime.fromtimestamp(job.out.stat().st_mtime, UTC)
+    item, notes = map_item(facts, job.extras["stac"].parent, made)
+    write_item(out, item)
+    return notes
 
 
 def _draw(job: PredictJob, spool: RowSpool, out: Path) -> None:
