@@ -7,6 +7,7 @@ line can read it without importing anything heavy.
 from __future__ import annotations
 
 import colorsys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +22,17 @@ CLASSES_TAG = "GEOASANET_CLASSES"
 
 Color = tuple[int, int, int]
 
+_NO_TEXT = ("Cc", "Cs")
+"""Unicode's categories of control characters and of halves of surrogate pairs: neither XML nor UTF-8 can hold them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassSchema:
     """Ordered land-cover classes; a class's id is its position.
 
     Raises:
-        ClassSchemaError: If a name is empty or repeated, a colour is not three bytes, or there are no or more than
-            255 classes.
+        ClassSchemaError: If a name is empty, repeated or holds control characters, a colour is not three bytes, or
+            there are no or more than 255 classes.
     """
 
     names: tuple[str, ...]
@@ -47,6 +51,8 @@ class ClassSchema:
         for name in self.names:
             if not isinstance(name, str) or not name.strip():
                 raise ClassSchemaError(f"Class names must be non-empty text, found {name!r}.")
+            if any(unicodedata.category(letter) in _NO_TEXT for letter in name):
+                raise ClassSchemaError(f"Class names must be without control characters, found {name[:100]!r}.")
             if name in seen:
                 raise ClassSchemaError(f"Class name {name!r} appears twice.")
             seen.add(name)

@@ -1,9 +1,11 @@
-"""Ctrl-C while a library is busy in machine code and would not hear it for minutes."""
+"""Ctrl-C: heard while a library is busy in machine code, and by the main process alone where there are several."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -41,3 +43,19 @@ def interruptible(call: Callable[[], Result]) -> Result:
 def unfinished() -> bool:
     """Return whether an interrupted call still goes on."""
     return bool(_running)
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Start processes in here that do not hear Ctrl-C, which a terminal sends to all.
+
+    The process that starts them is to end them. Else one that is still importing its libraries would show where.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

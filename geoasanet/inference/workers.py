@@ -20,6 +20,7 @@ from geoasanet.errors import DeviceError, GeoASANetError
 from geoasanet.inference.lanes import LanePlan
 from geoasanet.inference.mapping import MapJob, map_into, runs
 from geoasanet.inference.predictor import Predictor
+from geoasanet.interrupt import unheard
 from geoasanet.models.checkpoint import load_checkpoint
 from geoasanet.orphans import end_with_parent
 from geoasanet.raster.cog import RowSpool
@@ -86,7 +87,8 @@ def run_workers(tasks: Sequence[WorkerTask], advance: Callable[[int], None]) -> 
             # A pipe for each: a common queue has a lock, which a worker that is killed may take along.
             listening, talking = context.Pipe(duplex=False)
             process = context.Process(target=_work, args=(task, talking), name=f"geoasanet-{number}", daemon=True)
-            process.start()
+            with unheard():
+                process.start()
             talking.close()
             workers[listening] = process
         while workers:
@@ -154,8 +156,6 @@ def _work(task: WorkerTask, messages: Any) -> None:
         _tell(messages, type(error)(str(error.args[0]), error.hint))
     except MemoryError:
         _tell(messages, DeviceError("A worker process ran out of memory.", "Use fewer workers (--gpus)."))
-    except KeyboardInterrupt:
-        os._exit(130)
     except BrokenPipeError:
         os._exit(1)  # nobody listens any more
     except Exception as error:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import geoasanet
-from geoasanet.errors import ConfigError, DeviceError, GeoASANetError
+from geoasanet.errors import ConfigError, DeviceError, GeoASANetError, NonFiniteError, said_of
 from geoasanet.inference.blocks import BlockNetwork, MapBlock, MappedBlock, blocks_of, map_block
 from geoasanet.inference.lanes import LanePlan
 from geoasanet.inference.mapping import map_into
@@ -73,7 +73,8 @@ def _run(job: PredictJob, earlier: bool, progress: Progress) -> Mapped:
         if earlier and (damaged := spool.drop_damaged()):
             notes.append(f"{damaged} damaged pieces of the unfinished run are mapped again.")
         require_space(job.spaces(sum(spool.done().values()) / job.layout.grid.height))
-        notes += _map(job, spool, progress)
+        with said_of(f"Checkpoint {job.network.label}" if job.network.checkpoint else "The model", NonFiniteError):
+            notes += _map(job, spool, progress)
         pixels, filled = spool.counts()
         notes += _write(job, spool, progress)
         notes += spool.faults().warnings()
