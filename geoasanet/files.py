@@ -71,8 +71,9 @@ def check_local(path: Path) -> None:
         OutputError: If it is.
     """
     if _ELSEWHERE.match(str(path)) and not path.parent.is_dir():
+        name = re.sub(r"^([a-z][a-z0-9+.-]+):/(?!/)", r"\1://", str(path), flags=re.IGNORECASE)
         raise OutputError(
-            f"Output {path} is not on a disk of this machine.",
+            f"Output {name} is not on a disk of this machine.",
             "Write to a local file, then upload it with your own tool (aws s3 cp, gsutil cp, rclone copy, …).",
         )
 

@@ -274,7 +274,7 @@ class TestOutputs:
     def test_predict(self, scene_files: Callable[..., tuple[Path, Path]], out: str) -> None:
         with pytest.raises(OutputError, match="not on a disk") as caught:
             run_predict(*scene_files(70, 70), Path(out))
-        assert "upload" in caught.value.hint
+        assert out in str(caught.value) and "upload" in caught.value.hint
 
     def test_tile_and_train(self, scene_files: Callable[..., tuple[Path, Path]], out: str) -> None:
         with pytest.raises(OutputError, match="not on a disk"):

@@ -119,7 +119,7 @@ class TestMap:
             expected = rasterio.warp.transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
         assert found.bbox == pytest.approx(expected, abs=1e-6)
         outline = shapely.geometry.shape(found.geometry)
-        assert outline.is_valid and outline.exterior.is_ccw
+        assert outline.is_valid and outline.exterior.is_ccw and len(outline.exterior.coords) == 5
         assert outline.bounds == pytest.approx(expected, abs=1e-6)
 
     def test_classes(self, item: dict[str, Any], tmp_path: Path) -> None:
@@ -248,6 +248,7 @@ class TestCheckpoint:
         assert scaled[1] == [{"type": "z-score", "mean": -8.0, "stddev": 3.0}]
         (output,) = model.output
         assert output.result.shape == [-1, 5, 64, 64] and output.result.dim_order[1] == "class"
+        assert document["properties"]["license"] == "CC-BY-4.0"
         assert "1.5" in document["properties"]["mlm:output"][0]["post_processing_function"]["expression"]
         listed = document["properties"]["mlm:output"][0]["classification:classes"]
         assert [c["title"] for c in listed] == list(SCHEMA.names)

@@ -14,7 +14,7 @@ import rasterio.shutil
 
 from geoasanet.classes import ClassSchema
 from geoasanet.raster.rasterstyles import class_qml, confidence_qml, write_style
-from geoasanet.raster.styles import MARK, legend_entries, sld
+from geoasanet.raster.styles import MARK, LegendEntry, qml, sld
 from geoasanet.tools.predict import predict
 from geoasanet.tools.vectorize import vectorize
 from tests.conftest import PixelNet
@@ -141,12 +141,11 @@ def test_ours_is_replaced_and_a_folder_is_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a\x00b", "bell\x07", "\ufffe", "half \ud83c"])
 def test_names_that_xml_cannot_hold_are_made_to_fit(name: str) -> None:
-    schema = ClassSchema((name, "]]> & <b>"), ((0, 0, 0), (9, 9, 9)))
-    for text in (class_qml(schema), sld(legend_entries(schema, range(2)), name)):
-        root = ElementTree.fromstring(text.encode("utf-8"))
-        assert "]]> & <b>" in ElementTree.tostring(root, encoding="unicode").replace("&gt;", ">").replace(
-            "&lt;", "<"
-        ).replace("&amp;", "&")
+    legend = [LegendEntry(0, name, (0, 0, 0)), LegendEntry(1, "]]> & <b>", (9, 9, 9))]
+    style = ElementTree.fromstring(qml(legend).encode("utf-8"))
+    assert [c.get("label") for c in style.iter("category")][1] == legend[1].name
+    rules = ElementTree.fromstring(sld(legend, name).encode("utf-8")).iter("{http://www.opengis.net/se}Rule")
+    assert [rule.findtext("{http://www.opengis.net/se}Name") for rule in rules][1] == legend[1].name
 
 
 def test_all_255_classes_fit() -> None:

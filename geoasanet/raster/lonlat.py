@@ -17,6 +17,8 @@ from geoasanet.raster.source import GDAL_ERRORS
 
 _POINTS = 24
 """Points on each side of a footprint: straight lines of a projection are curves in longitude and latitude."""
+_STRAIGHT = 1e-4
+"""Points go that lie this close to a straight side, as a part of the footprint's size."""
 _DECIMALS = 7
 """About a centimetre."""
 
@@ -42,6 +44,7 @@ def footprint(grid: Grid) -> tuple[dict[str, Any], list[float]]:
         return _geojson(whole), [round(v, _DECIMALS) for v in whole.bounds]
     unrolled -= 360 * math.floor((float(unrolled.min()) + 180) / 360)
     ring = shapely.make_valid(shapely.Polygon(np.column_stack([unrolled, lat])))
+    ring = ring.simplify(_STRAIGHT * math.sqrt(ring.area))
     west, south, east, north = ring.bounds
     if east <= 180:
         return _geojson(ring), [round(v, _DECIMALS) for v in (west, south, east, north)]

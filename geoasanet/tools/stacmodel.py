@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,9 @@ def model_item(checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
     }
     licence = checkpoint.training.get("license")
     if isinstance(licence, str):
-        properties["license"] = "other"
-        properties["description"] += f" License: {licence}."
+        named = re.fullmatch(r"[A-Za-z0-9.+-]+", licence)  # an SPDX identifier by its looks
+        properties["license"] = licence if named else "other"
+        properties["description"] += "" if named else f" License: {licence}."
     asset = {
         "href": href(checkpoint.path, folder),
         "title": "Checkpoint: weights and their description",
