@@ -62,6 +62,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for name, pixels in (("rgb.tif", rgb), ("sar.tif", sar)):
         plain = write_raster(log.with_name(name), pixels)
         rasterio.shutil.copy(plain, folder / name, driver="COG", BLOCKSIZE="128", COMPRESS="DEFLATE")
+    labels = (rgb[0] // 52).astype(np.uint8)
+    write_raster(folder / "labels.tif", labels, tiled=True, blockxsize=128, blockysize=128)
     log.write_text("")
     program = Path(__file__).with_name("rangeserver.py")
     process = subprocess.Popen([sys.executable, program, folder, log], stdout=subprocess.PIPE, text=True)
@@ -170,11 +172,14 @@ class TestReading:
         assert tables[0].equals(tables[1])
 
     def test_tiles_of_a_scene_on_a_server(self, server: Server, tmp_path: Path) -> None:
+        names = ("rgb.tif", "sar.tif", "labels.tif")
         options: dict[str, Any] = {"size": 256, "block": 1}
-        tile(server.folder / "rgb.tif", server.folder / "sar.tif", out=tmp_path / "local", **options)
-        tile(server.url("rgb.tif"), server.url("sar.tif"), out=tmp_path / "remote", **options)
+        rgb, sar, labels = (server.folder / name for name in names)
+        tile(rgb, sar, labels=labels, out=tmp_path / "local", **options)
+        at = [server.url(name) for name in names]
+        tile(at[0], at[1], labels=at[2], out=tmp_path / "remote", **options)
         tiles = sorted(path.relative_to(tmp_path / "local") for path in (tmp_path / "local").glob("*/*.tif"))
-        assert len(tiles) == 2 * (SIDE // 256) ** 2
+        assert len(tiles) == 3 * (SIDE // 256) ** 2
         for name in tiles:
             assert (tmp_path / "remote" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
 
