@@ -5,7 +5,7 @@
 ``dry_run``      tile, predict, vectorize
 ``resume``       tile, predict
 ``on_error``     tile, predict
-``scheduler``    tile, predict
+``scheduler``    tile, predict, vectorize
 ``workers``      tile, vectorize
 ``common``       every command: ``-v``, ``-q``, ``--debug``, ``--no-progress``
 """

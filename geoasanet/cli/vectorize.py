@@ -50,7 +50,8 @@ from geoasanet.cli.console import Console, with_console
     show_default=True,
     help="Write one multipolygon for each class instead of one polygon for each region.",
 )
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads. [default: all cores]")
+@options.workers
+@options.scheduler
 @options.overwrite
 @options.dry_run
 @options.json_output

@@ -13,12 +13,15 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 
+from geoasanet.errors import ConfigError
 from geoasanet.files import scratch_folder
 from geoasanet.progress import Progress, silent
 from geoasanet.raster.polygons.compiled import cache_folder, is_compiled
 from geoasanet.raster.polygons.coverage import Batch, Coverage, Outline, cover
 from geoasanet.raster.vectorfile import write_layer
+from geoasanet.tools.cluster import connected
 from geoasanet.tools.dryrun import DryRun, require_space, space_needed
+from geoasanet.tools.vectorizecluster import scans_on
 from geoasanet.tools.vectorizedry import file_bytes, rehearse
 from geoasanet.tools.vectorizejob import open_job
 
@@ -72,6 +75,7 @@ class VectorizeOptions(TypedDict, total=False):
     confidence: str | os.PathLike[str] | None
     dissolve: bool
     workers: int | None
+    scheduler: str | os.PathLike[str] | None
     overwrite: bool
     progress: Progress
 
@@ -102,6 +106,7 @@ def vectorize(
     confidence: str | os.PathLike[str] | None = None,
     dissolve: bool = False,
     workers: int | None = None,
+    scheduler: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     progress: Progress = silent,
@@ -127,7 +132,11 @@ def vectorize(
         classes: Names or ids of the classes to write; others are left out. Default: all.
         confidence: Raster on the map's grid, 0 to 1, whose mean over each polygon's pixels is written.
         dissolve: Write one multipolygon for each class.
-        workers: Threads. Default: all cores.
+        workers: Threads. Default: all cores. With ``scheduler="local"`` also the number of processes, by default one.
+        scheduler: Read the map on a Dask cluster: the address of its scheduler, its scheduler file, or "local" for
+            processes of this machine. Workers need the same version of geoasanet and the rasters under the same paths.
+            Only reading and finding runs of one class are theirs; borders are drawn and written here. Not with
+            ``dry_run``.
         overwrite: Replace an existing output.
         dry_run: Only check everything, time a few strips and say what would be done; nothing is written.
         progress: Told how far the work is.
@@ -145,6 +154,8 @@ def vectorize(
         VectorError: If the format cannot hold the polygons.
     """
     began = time.perf_counter()
+    if dry_run and scheduler is not None:
+        raise ConfigError("--dry-run times strips in this process.", "Leave out --scheduler.")
     warnings: list[str] = []
     outline = Outline(min_area, simplify, smooth)
     with open_job(
@@ -163,9 +174,15 @@ def vectorize(
             with _compiling(progress, warnings):
                 return rehearse(job, warnings, progress=progress)
         with scratch_folder(job.target) as scratch:
-            with _compiling(progress, warnings):
+            with _compiling(progress, warnings), connected(scheduler, workers) as cluster:
                 coverage = cover(
-                    job.reader, outline, job.confidence, workers=job.threads, folder=scratch, progress=progress
+                    job.reader,
+                    outline,
+                    job.confidence,
+                    workers=job.threads,
+                    folder=scratch,
+                    scans=None if cluster is None else scans_on(cluster, job),
+                    progress=progress,
                 )
             regions = coverage.chosen(job.chosen)
             layer = job.layer(coverage, regions)

@@ -17,7 +17,7 @@ import pytest
 
 from geoasanet.errors import OutputError, SceneError
 from geoasanet.raster import vectorfile
-from geoasanet.raster.polygons import coverage
+from geoasanet.raster.polygons import coverage, strips
 from geoasanet.raster.polygons.spool import Column, forget, keep
 from geoasanet.raster.vectorcheck import is_whole
 from geoasanet.tools.vectorize import vectorize
@@ -111,7 +111,7 @@ def test_unreadable_blocks(make_map: MakeMap, tmp_path: Path, workers: int) -> N
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize(("module", "name"), [(coverage, "runs_of"), (coverage, "trace_strip"), (coverage, "rings_of")])
+@pytest.mark.parametrize(("module", "name"), [(strips, "runs_of"), (coverage, "trace_strip"), (coverage, "rings_of")])
 def test_errors_in_threads_arrive(
     make_map: MakeMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, module: Any, name: str
 ) -> None:

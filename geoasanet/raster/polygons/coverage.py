@@ -17,23 +17,22 @@ from geoasanet.raster.grid import Grid
 from geoasanet.raster.polygons.arcs import Arcs, Pieces, trace_strip
 from geoasanet.raster.polygons.measure import ground_of
 from geoasanet.raster.polygons.merging import (
-    Borders,
     area_units,
     map_borders,
     merge_small,
     strip_areas,
-    strip_borders,
 )
 from geoasanet.raster.polygons.regions import Regions, join_strips
 from geoasanet.raster.polygons.rings import Sides, rings_of, sides_of
-from geoasanet.raster.polygons.runs import RunFile, Runs, runs_of
+from geoasanet.raster.polygons.runs import RunFile, Runs
 from geoasanet.raster.polygons.simplify import simplify_arcs
 from geoasanet.raster.polygons.smooth import smooth_arcs
 from geoasanet.raster.polygons.source import ConfidenceReader, MapReader, Part
 from geoasanet.raster.polygons.spool import forget
 from geoasanet.raster.polygons.stitch import stitch
+from geoasanet.raster.polygons.strips import Scans, StripScan, scan_strip
 from geoasanet.raster.polygons.threads import ordered_map
-from geoasanet.raster.polygons.totals import arcs_bounds, mean_confidence, measure_regions, strip_confidence
+from geoasanet.raster.polygons.totals import arcs_bounds, mean_confidence, measure_regions
 from geoasanet.raster.polygons.wkb import polygons_wkb
 
 BATCH_POLYGONS = 16_384
@@ -154,14 +153,6 @@ class Coverage:
         return *polygons_wkb(self.arcs, rings, offsets, multi, self.grid.transform.to_gdal()), int(rings.points[-1])
 
 
-class _Sums(NamedTuple):
-    """What is summed over each component of a strip when it is read."""
-
-    areas: NDArray[np.int64] | None
-    borders: Borders | None
-    confidence: tuple[NDArray[np.int64], NDArray[np.int64]] | None
-
-
 def cover(
     reader: MapReader | Part,
     outline: Outline,
@@ -170,6 +161,7 @@ def cover(
     workers: int = 1,
     strip_rows: int | None = None,
     folder: Path | None = None,
+    scans: Scans | None = None,
     progress: Progress = silent,
 ) -> Coverage:
     """Return the polygons of a map.
@@ -181,6 +173,7 @@ def cover(
         workers: Threads; the result does not depend on it.
         strip_rows: Rows that are read at once, by default what suits the file; the result does not depend on it.
         folder: Where temporary files lie, which have no names; None: the system's folder for them.
+        scans: Scans the strips elsewhere; with borders if there is a least area. If None, threads here do.
         progress: Told about rows read and borders traced.
 
     Raises:
@@ -193,33 +186,35 @@ def cover(
     units = area_units(ground)
     filtering = outline.min_area_m2 > 0
 
-    def scan(rows: tuple[int, int]) -> tuple[Runs, _Sums]:
-        runs = runs_of(reader.read(*rows), rows[0])
-        return runs, _Sums(
-            strip_areas(runs, ground, units) if filtering else None,
-            strip_borders(runs) if filtering else None,
-            strip_confidence(runs, confidence.read(*rows)) if confidence else None,
-        )
+    def with_areas(found: StripScan) -> tuple[StripScan, NDArray[np.int64] | None]:
+        return found, strip_areas(found.runs, ground, units) if filtering else None
 
-    sums = []
+    def scan(rows: tuple[int, int]) -> tuple[StripScan, NDArray[np.int64] | None]:
+        return with_areas(scan_strip(reader, confidence, rows, borders=filtering))
+
+    areas_of, borders_of, confidence_of = [], [], []
+    rows = reader.strips(strip_rows)
     read = RunFile(folder)
     cache_mb = reader.cache_mb + (confidence.cache_mb if confidence else 0)
     with rasterio.Env(GDAL_CACHEMAX=cache_mb):
-        for runs, strip_sums in ordered_map(scan, reader.strips(strip_rows), workers):
+        scanned = ordered_map(scan, rows, workers) if scans is None else map(with_areas, scans(rows))
+        for (runs, strip_border, strip_sure), strip_area in scanned:
             read.append(runs)
-            sums.append(strip_sums)
+            areas_of.append(strip_area)
+            borders_of.append(strip_border)
+            confidence_of.append(strip_sure)
             progress("reading map", runs.row + runs.height, grid.height, "rows")
-        del runs
+        del runs, scanned
     strips = read.strips()
     regions = join_strips(strips)
     if filtering:
-        borders = map_borders(strips, [s.borders for s in sums if s.borders is not None], regions)
-        areas = regions.sums([s.areas for s in sums if s.areas is not None])
+        borders = map_borders(strips, [b for b in borders_of if b is not None], regions)
+        areas = regions.sums([a for a in areas_of if a is not None])
         pixel = ground.pixel_size(grid.width / 2, grid.height / 2)
         regions = merge_small(regions, borders, areas, outline.min_area_m2 * units, pixel)
         del borders, areas
-    means, counts = mean_confidence(regions, [s.confidence for s in sums if s.confidence is not None])
-    del sums
+    means, counts = mean_confidence(regions, [c for c in confidence_of if c is not None])
+    del areas_of, borders_of, confidence_of
 
     arcs = stitch(_trace(strips, regions, workers, progress), grid.width, folder)
     del strips, read
