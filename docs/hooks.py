@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,19 @@ PYTHON_NAMES = {"eval": "evaluate", "models": "list_models"}
 """Functions that are called otherwise than their command."""
 
 _ROLE = re.compile(r":(?:py:)?(?:func|class|mod|data|attr|meth|exc):<code>~?([^<]*)</code>")
+
+
+class _Markdown(click.HelpFormatter):
+    """Takes what a command writes below its options: sections of terms with their meaning."""
+
+    def write_heading(self, heading: str) -> None:
+        """Write the title of a section."""
+        self.write(f"## {heading}\n\n")
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write terms as a table."""
+        self.write("| name | what it is |\n| --- | --- |\n")
+        self.write("".join(f"| `{term}` | {_plain(meaning)} |\n" for term, meaning in rows))
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -101,11 +114,9 @@ def command_page(name: str) -> str:
         f"```text\nUsage: {context.command_path} {usage}\n```\n",
         *_options(command, context),
     ]
-    formatter = click.HelpFormatter(width=110)
-    command.format_epilog(context, formatter)
-    if formatter.getvalue().strip():
-        title, _, body = formatter.getvalue().strip().partition("\n")
-        lines.append(f"## {title.rstrip(':')}\n\n```text\n{body}\n```\n")
+    epilog = _Markdown()
+    command.format_epilog(context, epilog)
+    lines.append(epilog.getvalue())
     if function in geoasanet.__all__:
         lines.append(f"From Python: [`geoasanet.{function}`](../python.md#{_home(function)}.{function}).\n")
     return "\n".join(lines)
