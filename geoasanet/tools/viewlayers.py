@@ -20,12 +20,13 @@ from geoasanet.raster import preview
 from geoasanet.raster.bandcheck import check_bands
 from geoasanet.raster.figure import BLANK, Pixels, ramp
 from geoasanet.raster.grid import Grid
-from geoasanet.raster.source import default_bands, open_dataset
+from geoasanet.raster.source import default_bands, open_dataset, reading
 
 QUALITY = 80
 """Of lossy WebP, for RGB and SAR."""
 PERCENT = 100
 """Steps of confidence between 0 and 1, so that the page can read a colour back."""
+_PIXELS = "its pixels"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ def optical_layer(path: str, grid: Grid, bands: tuple[int, ...]) -> Layer:
     """
     _check_bands(path, bands, "RGB")
     red, green, blue = bands
-    pixels = _seen(preview.read_rgb(path, grid, (red, green, blue)), path, "RGB")
+    with reading(path, "RGB", _PIXELS):
+        pixels = preview.read_rgb(path, grid, (red, green, blue))
+    _check_seen(pixels, path, "RGB")
     return Layer("rgb", "RGB", f"Optical image {Path(path).name}", _photograph(pixels))
 
 
@@ -114,7 +117,9 @@ def radar_layer(path: str, grid: Grid, band: int) -> Layer:
         NoOverlapError: If it shows nothing of ``grid``.
     """
     _check_bands(path, (band,), "SAR")
-    pixels = _seen(preview.read_gray(path, grid, band), path, "SAR")
+    with reading(path, "SAR", _PIXELS):
+        pixels = preview.read_gray(path, grid, band)
+    _check_seen(pixels, path, "SAR")
     return Layer("sar", "SAR", f"Radar image {Path(path).name}, grey", _photograph(pixels))
 
 
@@ -126,7 +131,9 @@ def class_layer(path: str, grid: Grid, classes: ClassSchema) -> Layer:
     """
     palette = np.full((256, 3), BLANK, np.uint8)
     palette[: len(classes)] = classes.colors
-    uri = _palette_image(preview.read_classes(path, grid), palette)
+    with reading(path, "map", _PIXELS):
+        class_ids = preview.read_classes(path, grid)
+    uri = _palette_image(class_ids, palette)
     return Layer("map", "Land cover", f"Class map {Path(path).name}", uri)
 
 
@@ -137,9 +144,9 @@ def confidence_layer(path: str, grid: Grid, low: float) -> Layer:
         SceneError: If it cannot be read.
         NoOverlapError: If it shows nothing of ``grid``.
     """
-    with open_dataset(path, "confidence raster") as dataset:
-        scale, offset = dataset.scales[0], dataset.offsets[0]
-    values = preview.read_values(path, grid) * scale + offset
+    _check_bands(path, (1,), "confidence raster")
+    with open_dataset(path, "confidence raster") as dataset, reading(path, "confidence raster", _PIXELS):
+        values = preview.read_values(path, grid) * dataset.scales[0] + dataset.offsets[0]
     valid = np.isfinite(values)
     if not valid.any():
         raise _unseen(path, "confidence")
@@ -160,10 +167,9 @@ def _check_bands(path: str, bands: tuple[int, ...], role: str) -> None:
         check_bands(dataset, bands, path, role)
 
 
-def _seen(pixels: Pixels, path: str, role: str) -> Pixels:
+def _check_seen(pixels: Pixels, path: str, role: str) -> None:
     if (pixels == BLANK).all():
         raise _unseen(path, role)
-    return pixels
 
 
 def _unseen(path: str, role: str) -> NoOverlapError:
