@@ -22,6 +22,7 @@ from geoasanet.tools import benchmark as tool
 from geoasanet.tools import benchmark_speed, machine
 from geoasanet.tools.benchmark_pipeline import NearestColor, PipelineSpeed
 from geoasanet.tools.benchmark_plot import draw_speeds
+from geoasanet.tools.benchmark_result import NetworkSpeed
 from geoasanet.tools.benchmark_speed import Speed, SpeedMeter, SpeedTask, measure_speed
 from geoasanet.tools.child import ChildOutcome, run_child
 from geoasanet.tools.modelspec import parse_specs
@@ -232,7 +233,7 @@ def test_names_in_the_plot_do_not_collide(tmp_path, monkeypatch):
     annotate = Axes.annotate
     monkeypatch.setattr(Axes, "annotate", lambda *a, **k: drawn.append(annotate(*a, **k)) or drawn[-1])
     networks = [
-        tool.NetworkSpeed(
+        NetworkSpeed(
             f"network{i}", int(millions * 1e6), 1, None, (speed(rate), speed(rate / 2, compiled=True)), ()
         )
         for i, (millions, rate) in enumerate([(82, 10), (83, 10.2), (84, 9.9), (82, 10), (300, 1), (37, 50)])

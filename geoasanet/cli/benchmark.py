@@ -12,7 +12,8 @@ from geoasanet.cli.console import Console, with_console
 from geoasanet.cli.tables import table_lines, wrapped
 
 if TYPE_CHECKING:
-    from geoasanet.tools.benchmark import BenchmarkResult, NetworkSpeed
+    from geoasanet.tools.benchmark import BenchmarkResult
+    from geoasanet.tools.benchmark_result import NetworkSpeed
     from geoasanet.tools.benchmark_speed import Speed
 
 

@@ -15,11 +15,12 @@ import torch
 from geoasanet.device import choose_device, has_bf16
 from geoasanet.errors import ConfigError, DeviceError, GeoASANetError
 from geoasanet.files import check_output
-from geoasanet.models.cards import CARDS, SOURCE, Published, known_cost
+from geoasanet.models.cards import CARDS, SOURCE, known_cost
 from geoasanet.models.flops import NUM_CLASSES
 from geoasanet.models.network import MIN_SIDE
 from geoasanet.progress import Progress, silent
 from geoasanet.tools.benchmark_pipeline import PipelineSpeed
+from geoasanet.tools.benchmark_result import NetworkSpeed, arithmetic_name
 from geoasanet.tools.benchmark_speed import BatchSize, Speed, SpeedTask
 from geoasanet.tools.child import run_child
 from geoasanet.tools.machine import Machine, describe_machine
@@ -27,33 +28,6 @@ from geoasanet.tools.modelspec import ALL, ModelSpec, parse_specs
 
 PRECISIONS = ("fp32", "bf16")
 PIPELINE_SIDES = (256, 8192)
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSpeed:
-    """One network on this machine."""
-
-    label: str
-    """Its name, and the arguments in which it differs from its defaults."""
-    parameters: int
-    """Trainable values without auxiliary head."""
-    macs: int
-    """Multiply-accumulates for one image."""
-    published: Published | None
-    """The ASANet paper's figures, where they are of this network with these arguments."""
-    speeds: tuple[Speed, ...]
-    """One for each arithmetic and batch size that ran."""
-    failures: tuple[str, ...]
-    """What did not run, and why."""
-
-    def shown(self) -> tuple[Speed, ...]:
-        """Return what a table shows: the batch sizes asked for, and of a search the best one."""
-        searched = {(s.precision, s.compiled) for s in self.speeds if s.best}
-        return tuple(s for s in self.speeds if s.best or s.batch == 1 or (s.precision, s.compiled) not in searched)
-
-    def fastest(self) -> Speed | None:
-        """Return the fastest speed, ``None`` if nothing ran."""
-        return max(self.speeds, key=lambda speed: speed.images_per_second, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +164,6 @@ def _measure_pipeline(side: int, device: str) -> tuple[PipelineSpeed | None, str
     outcome = run_child("geoasanet.tools.benchmark_pipeline", {"side": side, "device": device})
     records = outcome.records
     return (PipelineSpeed(**records[0]) if records else None), outcome.failure.rstrip(".")
-
-
-def arithmetic_name(precision: str, compiled: bool) -> str:
-    """Return an arithmetic in words."""
-    return f"{precision} compiled" if compiled else precision
 
 
 def _arithmetics(

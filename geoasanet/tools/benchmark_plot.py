@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoasanet.files import atomic_output
-from geoasanet.tools.benchmark import NetworkSpeed, arithmetic_name
+from geoasanet.tools.benchmark_result import NetworkSpeed, arithmetic_name
 from geoasanet.tools.machine import Machine
 
 if TYPE_CHECKING:
