@@ -6,7 +6,6 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -22,6 +21,8 @@ def interruptible(call: Callable[[], Result]) -> Result:
     After an interruption the call goes on by itself until it ends, or until :func:`unfinished` tells the program to
     leave at once; what it is writing must be a temporary file.
     """
+    from concurrent.futures import Future  # not needed at start-up
+
     done: Future[Result] = Future()
 
     def work() -> None:
@@ -54,6 +55,9 @@ def unheard() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    from multiprocessing import resource_tracker  # not needed at start-up
+
+    resource_tracker.ensure_running()  # when this starts with the first process, it lets signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it
     try:
         yield

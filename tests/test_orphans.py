@@ -49,3 +49,26 @@ def test_a_worker_ends_with_its_parent_however_that_ends(tmp_path: Path, method:
     while worker.exists() and time.monotonic() < end:
         time.sleep(0.05)
     assert not worker.exists()
+
+
+def test_a_worker_does_not_hear_what_a_terminal_sends_to_all(tmp_path: Path) -> None:
+    """Not even while it imports: there, Python would show where."""
+    main = tmp_path / "main.py"
+    main.write_text(
+        "import multiprocessing, os, signal, time\n"
+        "from geoasanet.interrupt import unheard\n"
+        "if __name__ == '__main__':\n"
+        "    process = multiprocessing.get_context('spawn').Process(target=time.sleep, args=(1,))\n"
+        "    with unheard():\n"
+        "        process.start()\n"
+        "    for _ in range(50):\n"
+        "        os.kill(process.pid, signal.SIGINT)\n"
+        "        time.sleep(0.01)\n"
+        "    process.join()\n"
+        "    print(process.exitcode)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(main)], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
