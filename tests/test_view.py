@@ -22,7 +22,7 @@ from rasterio.transform import from_origin
 import geoasanet as ga
 from geoasanet.classes import CLASSES_TAG
 from geoasanet.cli.main import main
-from geoasanet.errors import BandError, ConfigError, NoOverlapError, OutputExistsError, VectorError
+from geoasanet.errors import BandError, ConfigError, NoOverlapError, OutputExistsError, SceneError, VectorError
 from geoasanet.tools import viewleaflet
 from tests.chromium import Chromium, find_chromium
 from tests.conftest import write_raster
@@ -286,6 +286,20 @@ class TestRefusals:
         far = make_raster("far.tif", np.full((3, 9, 9), 99, np.uint8), transform=from_origin(700_000, 3e6, 10, 10))
         with pytest.raises(NoOverlapError, match=r"RGB raster .*far\.tif has no data on the ground of the map"):
             ga.view(scene["map"], rgb=far, out=tmp_path / "v.html")
+
+    def test_polygons_of_another_place(self, scene: dict[str, Path], tmp_path: Path) -> None:
+        far = write_map(tmp_path / "far.tif", blocks(), transform=from_origin(700_000, 3e6, 10, 10))
+        vector = ga.vectorize(far, out=tmp_path / "far.gpkg").path
+        with pytest.raises(NoOverlapError, match=r"No polygon of .*far\.gpkg"):
+            ga.view(scene["map"], polygons=vector, out=tmp_path / "v.html")
+
+    @pytest.mark.parametrize("role", ["rgb", "sar", "confidence"])
+    def test_damaged_rasters_are_named(self, role: str, scene: dict[str, Path], tmp_path: Path) -> None:
+        whole = scene[role].read_bytes()
+        scene[role].write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(SceneError, match=scene[role].name):
+            ga.view(**scene, out=tmp_path / "v.html")
+        assert not (tmp_path / "v.html").exists()
 
     def test_bands_that_are_not_there(self, scene: dict[str, Path], tmp_path: Path) -> None:
         with pytest.raises(BandError, match="SAR"):

@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geoasanet.classes import NODATA
-from geoasanet.errors import VectorError
+from geoasanet.errors import NoOverlapError, VectorError
 from geoasanet.raster.crosswalk import MapClasses
 from geoasanet.raster.features import read_features
 from geoasanet.raster.grid import Grid
@@ -64,6 +64,10 @@ def outlines(
         raise VectorError(f"{path} holds points; polygons are needed.", "Give what geoasanet vectorize wrote.")
     on_map = shapely.intersects(found.geometry, shapely.box(0, 0, grid.width, grid.height))
     kept = np.flatnonzero((found.ids != NODATA) & on_map)
+    if not len(kept):
+        raise NoOverlapError(
+            f"No polygon of {path} with a class lies on the map {classes.path}.", "Were they made from another map?"
+        )
     geometry, ids = found.geometry[kept], found.ids[kept]
     area = _ground_area(geometry, ground)
     largest = np.argsort(-area, kind="stable")[:MOST_POLYGONS]
