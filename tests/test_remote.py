@@ -20,6 +20,7 @@ import rasterio.shutil
 import geoasanet
 from geoasanet.errors import OutputError, SceneError
 from geoasanet.files import check_local
+from geoasanet.raster.probes import probe_windows
 from geoasanet.raster.remote import file_stem, is_remote, open_options, refusal
 from geoasanet.raster.scene import default_map_path
 from geoasanet.raster.source import RasterSource
@@ -263,6 +264,41 @@ def test_default_names_leave_out_what_follows_a_question_mark() -> None:
     assert file_stem("https://host/folder/scene.tif?sig=a.b/c") == "scene"
     assert file_stem("folder/what?.tif") == "what?"
     assert default_map_path("s3://bucket/") == Path("bucket_landcover.tif")
+
+
+@pytest.mark.parametrize(
+    ("size", "block", "block_bytes"),
+    [
+        ((6144, 6144), (512, 512), 512 * 512 * 3),
+        ((6144, 6144), (1024, 1024), 1024 * 1024 * 12),
+        ((5000, 7001), (256, 256), 256 * 256),
+        ((9000, 4000), (1, 4000), 4000 * 3),
+        ((40, 30), (8, 30), 240),
+        ((100, 70), (128, 128), 128 * 128),
+    ],
+)
+def test_a_look_at_a_raster_costs_little(size: tuple[int, int], block: tuple[int, int], block_bytes: int) -> None:
+    windows = probe_windows(*size, block, block_bytes)
+    touched = {
+        (row, col)
+        for w in windows
+        for row in range(w.row // block[0], (w.row_stop - 1) // block[0] + 1)
+        for col in range(w.col // block[1], (w.col_stop - 1) // block[1] + 1)
+    }
+    assert len(touched) * block_bytes <= max(8 << 20, 9 * block_bytes)
+    assert len(probe_windows(*size, block, block_bytes, thorough=True)) >= len(windows)
+    assert all(w.row >= 0 and w.row_stop <= size[0] and w.col >= 0 and w.col_stop <= size[1] for w in windows)
+    assert windows[0].row == windows[0].col == 0 and len(set(windows)) == len(windows)
+    assert max(w.row_stop for w in windows) > 0.8 * size[0] and max(w.col_stop for w in windows) > 0.8 * size[1]
+
+
+def test_the_only_data_of_a_raster_is_found(tmp_path: Path) -> None:
+    pixels = np.zeros((3, 2048, 2048), np.uint8)
+    pixels[:, 340:420, 340:420] = 9
+    path = write_raster(tmp_path / "a.tif", pixels, nodata=0, tiled=True, blockxsize=1024, blockysize=1024)
+    source = RasterSource(path, [1, 2, 3])
+    assert 0 < source.sample_pixels().size == (source.sample_pixels() == 9).sum()
+    source.close()
 
 
 def test_only_web_servers_are_asked_why() -> None:

@@ -88,7 +88,7 @@ def _values(path: str | os.PathLike[str], bands: list[int]) -> tuple[dict[str, A
     finally:
         source.close()
     if pixels.shape[1] == 0:
-        return {"sampled_pixels": 0}, ["No valid pixel was found in a sample of 49 windows: is it all nodata?"]
+        return {"sampled_pixels": 0}, ["No valid pixel was found in a sample of windows: is it all nodata?"]
     numbers = pixels.astype(np.float64)
     return {
         "sampled_pixels": int(pixels.shape[1]),

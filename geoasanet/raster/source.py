@@ -21,6 +21,7 @@ from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid, grid_of
 from geoasanet.raster.limits import check_openable, check_size, measured
 from geoasanet.raster.mosaic import Header, is_mosaic, mosaic_members, mosaic_vrt
+from geoasanet.raster.probes import probe_windows
 from geoasanet.raster.quiet import quiet_georeference
 from geoasanet.raster.remote import INTERRUPTED_HINT, UNREACHABLE_HINT, is_remote, open_options, refusal
 from geoasanet.sample import BoolArray
@@ -135,8 +136,8 @@ class RasterSource:
         valid[target] = has_data
         return data, valid
 
-    def sample_pixels(self, probes: int = 7, side: int = 64) -> NDArray[Any]:
-        """Return valid pixels from ``probes`` x ``probes`` windows of ``side`` pixels spread evenly over the raster.
+    def sample_pixels(self) -> NDArray[Any]:
+        """Return valid pixels of small windows that are spread evenly over the raster.
 
         Returns:
             Array of shape (bands, pixels); the same for every call.
@@ -144,16 +145,14 @@ class RasterSource:
         Raises:
             SceneError: If a block cannot be read.
         """
-        grid = self.grid
-        height, width = min(side, grid.height), min(side, grid.width)
-        rows = np.unique(np.linspace(0, grid.height - height, probes).astype(int))
-        cols = np.unique(np.linspace(0, grid.width - width, probes).astype(int))
-        found = []
-        for row in rows:
-            for col in cols:
-                pixels, valid = self._read_inside(Window(int(row), int(col), height, width))
-                found.append(pixels[:, valid])
-        return np.concatenate(found, axis=1)
+        grid, found = self.grid, np.zeros((len(self.bands), 0), self.dtype)
+        for thorough in (False, True):
+            windows = probe_windows(grid.height, grid.width, self.block_shape, self.block_bytes, thorough=thorough)
+            parts = [self._read_inside(window) for window in windows]
+            found = np.concatenate([pixels[:, valid] for pixels, valid in parts], axis=1)
+            if found.shape[1]:
+                break
+        return found
 
     def _read_inside(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
         """Return pixels and validity of a window inside the raster."""
