@@ -115,9 +115,10 @@ class OnnxNetwork(nn.Module):
             [torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in values]
             for values in zip(*((b.mean, b.std) for b in (header.bands.rgb, header.bands.sar)), strict=True)
         )
+        # Here and not above the function, where it would load torch's compiler with this module.
+        self._outside_graphs = torch.compiler.disable(self._logits)
         self.eval()
 
-    @torch.compiler.disable
     @torch.no_grad()
     def forward(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> Tensor:
         """Return logits (B, K, H, W), float32 on the device of the images.
@@ -127,6 +128,10 @@ class OnnxNetwork(nn.Module):
         Raises:
             ModelError: If the images are not of the file's window size.
         """
+        logits: Tensor = self._outside_graphs(rgb_BCHW, sar_BSHW)
+        return logits
+
+    def _logits(self, rgb_BCHW: Tensor, sar_BSHW: Tensor) -> Tensor:
         side = self._export.window
         if rgb_BCHW.shape[2:] != (side, side):
             height, width = rgb_BCHW.shape[2:]
