@@ -58,7 +58,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arguments:
     return {"scenes": "list.csv", "size": SIZE, "classes": list(NAMES)}
 
 
-def test_the_dataset_is_the_same_with_a_worker_killed_in_the_middle(files: Arguments, loopback: Loopback) -> None:
+def test_the_dataset_is_the_same_with_a_worker_killed_in_the_middle(
+    files: Arguments, loopback: Loopback, caplog: pytest.LogCaptureFixture
+) -> None:
     address, workers = loopback
     tile(**files, out="whole", workers=2)
     shares: list[float] = []
@@ -71,6 +73,7 @@ def test_the_dataset_is_the_same_with_a_worker_killed_in_the_middle(files: Argum
 
     result = tile(**files, out="dataset", scheduler=address, progress=progress)
     assert workers[0].wait(10) == -signal.SIGKILL
+    assert not caplog.records
     assert 0 < shares[0] < 0.5
     assert contents(result.path) == contents(Path("whole"))
     assert not list(Path().glob(".*"))

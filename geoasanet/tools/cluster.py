@@ -154,12 +154,12 @@ class Cluster:
         except distributed.scheduler.KilledWorker as error:
             raise DeviceError(
                 f"Workers of {self._address} died one after the other on the same task.",
-                "They may have run out of memory: give them more, or use fewer on each machine. The same command goes "
-                "on where it stopped.",
+                "They may have run out of memory: give them more, or use fewer on each machine. Then give the same "
+                "command again.",
             ) from error
         except distributed.client.FutureCancelledError as error:
             raise DeviceError(
-                f"The cluster {self._address} was lost.", "Start it anew; the same command goes on where it stopped."
+                f"The cluster {self._address} was lost.", "Start it anew, then give the same command again."
             ) from error
         finally:
             with contextlib.suppress(Exception):  # the scheduler may be gone
@@ -181,7 +181,8 @@ def connect(scheduler: str, processes: int, option: str = "--gpus") -> Iterator[
     if scheduler != LOCAL and processes != 1:
         raise ConfigError(f"{option} {processes} goes with --scheduler local only; a cluster has the workers it has.")
     distributed = _library()
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in our own words
+    for name in ("distributed", "distributed.client"):  # what matters is told in our own words
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
