@@ -116,7 +116,7 @@ class OnnxNetwork(nn.Module):
             for values in zip(*((b.mean, b.std) for b in (header.bands.rgb, header.bands.sar)), strict=True)
         )
         # Here and not above the function, where it would load torch's compiler with this module.
-        self._outside_graphs = torch.compiler.disable(self._logits)
+        self._outside_graphs = torch.compiler.disable(self._logits)  # type: ignore[no-untyped-call]
         self.eval()
 
     @torch.no_grad()

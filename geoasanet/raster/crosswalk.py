@@ -146,7 +146,9 @@ def plain(value: Any) -> Value | None:
         number = int(value)
     except (TypeError, ValueError):
         return str(value).strip() or None
-    if number != value:
+    except OverflowError:  # infinity
+        number = None
+    if number is None or number != value:
         raise LabelError(f"{value!r} is no class id.", "Ids are whole numbers; choose another --class-field.")
     return number
 
