@@ -82,7 +82,7 @@ def command(
     geoasanet predict scene_rgb.tif scene_sar.tif -c asanet.safetensors
     geoasanet predict rgb.vrt sar.tif -c runs/latest --aoi city.gpkg --vectorize city_landcover.gpkg
     geoasanet predict province_rgb.vrt province_sar.vrt --dry-run
-    geoasanet predict "s2/*_TCI.tif" "s1/*_VV.tif"           several files as one raster
+    geoasanet predict "s2/*_TCI.tif" "s1/*_VV.tif"   # several files as one raster
     geoasanet predict --scenes list.csv -o maps --vectorize "maps/{}.gpkg"
     """
     chosen = tuple(bbox) if bbox else None
