@@ -233,9 +233,7 @@ def test_names_in_the_plot_do_not_collide(tmp_path, monkeypatch):
     annotate = Axes.annotate
     monkeypatch.setattr(Axes, "annotate", lambda *a, **k: drawn.append(annotate(*a, **k)) or drawn[-1])
     networks = [
-        NetworkSpeed(
-            f"network{i}", int(millions * 1e6), 1, None, (speed(rate), speed(rate / 2, compiled=True)), ()
-        )
+        NetworkSpeed(f"network{i}", int(millions * 1e6), 1, None, (speed(rate), speed(rate / 2, compiled=True)), ())
         for i, (millions, rate) in enumerate([(82, 10), (83, 10.2), (84, 9.9), (82, 10), (300, 1), (37, 50)])
     ]
     draw_speeds(networks, machine.describe_machine(torch.device("cpu")), 256, tmp_path / "speed.png")

@@ -87,8 +87,11 @@ class TestPredict:
         checkpoint: Path,
         tmp_path: Path,
         loopback: Loopback,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         rgb, sar = scene_files(1200, 140)
+        monkeypatch.chdir(tmp_path)  # workers are elsewhere
+        rgb, sar = Path(rgb.name), Path(sar.name)
         options: dict[str, Any] = {"checkpoint": checkpoint, "device": "cpu"}
         whole = predict(rgb, sar, out=tmp_path / "whole.tif", **options)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from geoasanet.progress import Progress
 from geoasanet.raster.cog import RowSpool
 from geoasanet.raster.rasterstyles import class_qml, confidence_qml, write_style
 from geoasanet.raster.readback import written
-from geoasanet.tools.cluster import Cluster, worker_cores
+from geoasanet.tools.cluster import Cluster, path_for_workers, worker_cores
 from geoasanet.tools.dryrun import require_space
 from geoasanet.tools.journal import held, open_journal
 from geoasanet.tools.predictjob import PredictJob
@@ -150,7 +150,14 @@ def _map_on(
     # Each block runs a row or two of windows more than it finishes; on the other hand no worker is to be idle.
     size = max(_LEAST_BLOCK, min(_MOST_BLOCK, sum(map(len, pending)) // (2 * cluster.workers)))
     blocks = blocks_of(pending, size)
-    tasks = [(MapBlock(job.map_job, job.layout.grid, job.layout.crop.row, rows, network),) for rows in blocks]
+    here, aoi = job.map_job, job.map_job.aoi
+    elsewhere = replace(
+        here,
+        rgb=path_for_workers(here.rgb),
+        sar=path_for_workers(here.sar),
+        aoi=None if aoi is None else path_for_workers(aoi),
+    )
+    tasks = [(MapBlock(elsewhere, job.layout.grid, job.layout.crop.row, rows, network),) for rows in blocks]
     notes: list[str] = []
     with contextlib.closing(cluster.run(map_on_worker, tasks, gpu=job.device.type == "cuda")) as results:
         for number, mapped in results:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
 
 from geoasanet.errors import OutputError, SceneError
-from geoasanet.raster import vectorfile
 from geoasanet.raster.polygons import coverage, strips
 from geoasanet.raster.polygons.spool import Column, forget, keep
 from geoasanet.raster.vectorcheck import is_whole
@@ -129,7 +129,7 @@ def test_writers_that_lose_an_error_are_not_believed(
     make_map: MakeMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make_map(landscape(40, 50))
-    monkeypatch.setattr(vectorfile.pyogrio, "write_arrow", lambda reader, path, **_: Path(path).write_bytes(b"half"))
+    monkeypatch.setattr(pyogrio, "write_arrow", lambda reader, path, **_: Path(path).write_bytes(b"half"))
     with pytest.raises(OutputError, match=r"out.fgb cannot be written: the end of what was written is missing"):
         vectorize(source, out=tmp_path / "out.fgb")
     assert list(contents(tmp_path)) == [source.name]
