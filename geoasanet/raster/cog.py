@@ -137,9 +137,10 @@ class RowSpool:
     def write_probabilities(self, out: Path, classes: ClassSchema, tags: Mapping[str, str]) -> None:
         """Write one band per class with its probability (float32, nodata NaN) as a COG; see :meth:`write_map`."""
         vrt = self._virtual("probabilities", len(classes), tags, list(classes.names))
-        self._copy(
-            vrt, out, None, OVERVIEW_RESAMPLING="AVERAGE", COMPRESS="DEFLATE", PREDICTOR="YES", INTERLEAVE="BAND"
-        )
+        options = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES"}
+        if tuple(map(int, rasterio.__gdal_version__.split(".")[:2])) >= (3, 11):
+            options["INTERLEAVE"] = "BAND"  # one class is read without the others; older GDAL lacks it for COGs
+        self._copy(vrt, out, None, OVERVIEW_RESAMPLING="AVERAGE", **options)
 
     def _path(self, product: str, row: int, rows: int) -> Path:
         return self.folder / piece_name(product, row, rows)
