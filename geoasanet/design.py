@@ -33,7 +33,7 @@ Ids = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-_LARGEST_STRATUM = 1e18
+LARGEST_STRATUM = 1e18
 """Whether in pixels or in square metres, more than the Earth has."""
 
 
@@ -99,10 +99,10 @@ class StratifiedSample:
         ):
             if ids.size and (ids.min() < low or ids.max() >= stop):
                 raise LabelError(f"A sample's {what} must be {low} to {stop - 1}, found {ids.min()} to {ids.max()}.")
-        sane = (self.sizes >= 0).all() and (self.sizes <= _LARGEST_STRATUM).all()  # false for NaN
+        sane = (self.sizes >= 0).all() and (self.sizes <= LARGEST_STRATUM).all()  # false for NaN
         if not (sane and self.sizes.sum() > 0):
             raise ConfigError(
-                f"Sizes of strata must be 0 to {_LARGEST_STRATUM:.0e} and not all 0, found {self.sizes.tolist()}."
+                f"Sizes of strata must be 0 to {LARGEST_STRATUM:.0e} and not all 0, found {self.sizes.tolist()}."
             )
         if self.by_class and not (len(self.sizes) == self.num_classes and (self.stratum == self.mapped).all()):
             raise LabelError("Strata that are the map's classes must equal the map's class at each place.")

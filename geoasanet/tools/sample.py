@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoasanet.classes import NODATA
-from geoasanet.design import DesignEstimates, StratifiedSample, class_sample, estimate
+from geoasanet.design import LARGEST_STRATUM, DesignEstimates, StratifiedSample, class_sample, estimate
 from geoasanet.errors import ConfigError, LabelError
 from geoasanet.raster.features import LabelFeatures
 
@@ -161,10 +161,10 @@ def read_sizes(path: str | os.PathLike[str]) -> dict[str, float]:
                     size = float(row["size"] or "")
                 except ValueError:
                     size = math.nan
-                if not name or name in sizes or not (math.isfinite(size) and size > 0):
+                if not name or name in sizes or not 0 < size <= LARGEST_STRATUM:
                     raise ConfigError(
                         f"{path}, line {rows.line_num}: stratum {name!r} with size {row['size']!r}.",
-                        "Each stratum is named once and has a positive size.",
+                        f"Each stratum is named once and has a size above 0 and up to {LARGEST_STRATUM:.0e}.",
                     )
                 sizes[name] = size
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -98,7 +98,7 @@ def killing(arguments: Arguments, folder: Path, kills: int, seed: int) -> dict[s
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.sweep)])
 def test_killed_at_random_moments(files: Arguments, tmp_path: Path, workers: int, kills: int) -> None:
     found = killing({**files, "workers": workers}, tmp_path / "out", kills, seed=workers)
     assert found["wrong"] == [] and found["kills"] == kills and found["finished"] >= 1

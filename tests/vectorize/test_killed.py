@@ -36,7 +36,7 @@ def test_killed(make_map: Callable[..., Path], tmp_path: Path, suffix: str, kill
     kill(make_map, tmp_path, suffix, kills, seed=1)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".fgb", ".parquet", ".geojson"])
 def test_killed_often(make_map: Callable[..., Path], tmp_path: Path, suffix: str) -> None:
     kill(make_map, tmp_path, suffix, 100, seed=2)
