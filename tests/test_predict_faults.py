@@ -20,8 +20,6 @@ import pytest
 import rasterio
 import torch
 
-import geoasanet as ga
-from geoasanet.bands import InputBands, SensorBands
 from geoasanet.classes import NODATA, ClassSchema
 from geoasanet.errors import ConfigError, DeviceError, OutputError, OutputExistsError, SceneError
 from geoasanet.files import atomic_output
@@ -41,18 +39,6 @@ from tests.test_faults import BAD, spoil
 Files = Callable[..., tuple[Path, Path]]
 CLASSES = ["water", "forest", "field", "town", "bare"]
 TILED = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate"}
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small untrained ASANet for one SAR band of raw values."""
-    torch.manual_seed(0)
-    encoder = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
-    model = ga.create_model("asanet", 5, (3, 1), encoder, decoder_channels=16, auxiliary_channels=8)
-    path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
-    bands = InputBands(SensorBands((120.0,) * 3, (70.0,) * 3), SensorBands((0.2,), (0.1,), "linear"))
-    ga.save_checkpoint(path, model, classes=ClassSchema.from_names(CLASSES), bands=bands, window_size=64)
-    return path
 
 
 def start(*arguments: object, cwd: Path, **options: Any) -> subprocess.Popen[str]:

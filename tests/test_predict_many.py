@@ -10,12 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-import torch
 from click.testing import CliRunner
 
 import geoasanet as ga
-from geoasanet.bands import InputBands, SensorBands
-from geoasanet.classes import ClassSchema
 from geoasanet.cli.main import main
 from geoasanet.errors import ConfigError, ManifestError
 from geoasanet.tools import predictmany
@@ -23,19 +20,6 @@ from geoasanet.tools.predictmany import predict_scenes
 from geoasanet.tools.stacscenes import read_item_collection
 
 Make = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small untrained ASANet for one SAR band of raw values."""
-    torch.manual_seed(0)
-    encoder = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
-    model = ga.create_model("asanet", 5, (3, 1), encoder, decoder_channels=16, auxiliary_channels=8)
-    path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
-    bands = InputBands(SensorBands((120.0,) * 3, (70.0,) * 3), SensorBands((0.2,), (0.1,), "linear"))
-    classes = ClassSchema.from_names(["water", "forest", "field", "town", "bare"])
-    ga.save_checkpoint(path, model, classes=classes, bands=bands, window_size=64)
-    return path
 
 
 @pytest.fixture
