@@ -32,6 +32,26 @@ _FOREIGN_SECONDS = 86_400
 """After so long without a change, another machine's scratch folder is taken for a killed run's."""
 
 
+def read_limited(path: Path, largest: int) -> bytes:
+    """Return the content of a file.
+
+    Args:
+        path: The file.
+        largest: Bytes that it may have.
+
+    Raises:
+        OSError: If it cannot be read, is no file (a folder, pipe or device), or is larger; ``strerror`` says why.
+    """
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, "it is a folder" if stat.S_ISDIR(state.st_mode) else "it is a pipe or device")
+    with path.open("rb") as file:
+        data = file.read(largest + 1)
+    if len(data) > largest:
+        raise OSError(errno.EFBIG, f"it is larger than {largest >> 20} MiB")
+    return data
+
+
 def check_output(path: Path, *, overwrite: bool = False, inputs: tuple[Path | str, ...] = ()) -> None:
     """Raise unless ``path`` can become an output.
 

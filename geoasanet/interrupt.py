@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 Result = TypeVar("Result")
 
@@ -44,6 +44,55 @@ def interruptible(call: Callable[[], Result]) -> Result:
 def unfinished() -> bool:
     """Return whether an interrupted call still goes on."""
     return bool(_running)
+
+
+class HeldBack:
+    """Ctrl-C is raised where that does no harm, not in Python's code that a library of machine code has called.
+
+    Such a library would take the interruption for an error of its own and lose it. Within the block it waits until
+    :meth:`check`, a :meth:`passage`, or the end of the block. In other threads than the main one, where Python raises
+    no interruptions, nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self._before: Any = None
+        self._waiting: tuple[Any, ...] | None = None
+        self._open = False
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                self._before = handler
+                signal.signal(signal.SIGINT, self._hear)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self.check()
+
+    def check(self) -> None:
+        """Raise an interruption that waits."""
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self._before(*waiting)
+
+    @contextlib.contextmanager
+    def passage(self) -> Iterator[None]:
+        """Let interruptions be raised in here as ever."""
+        self._open = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._open = False
+
+    def _hear(self, *signal_and_frame: Any) -> None:
+        if self._open:
+            self._before(*signal_and_frame)
+        else:
+            self._waiting = signal_and_frame
 
 
 @contextlib.contextmanager

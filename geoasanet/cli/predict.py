@@ -117,7 +117,9 @@ def _map_scenes(console: Console, scenes: Path, arguments: dict[str, Any]) -> No
     )
     if result.failed:
         failures = [f"{scene.name}: {scene.error}" for scene in result.scenes if scene.error]
-        raise GeoASANetError(f"{result.failed} of {len(result.scenes)} scenes have no map. {' '.join(failures)}")
+        raise GeoASANetError(
+            f"{result.failed} of {len(result.scenes)} scenes of {scenes} have no map. {' '.join(failures)}"
+        )
 
 
 def _lines(result: Any) -> list[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
@@ -58,14 +58,15 @@ class Export:
             CheckpointError: If it is malformed.
         """
         form, window, batch = data.get("form"), data.get("window"), data.get("batch")
-        if form not in FORMS or type(window) is not int or type(batch) not in (int, type(None)):
-            raise CheckpointError(f"its export is described as {dict(data)!r}.")
+        parameters = data.get("parameters", 0)
+        if form not in FORMS or not _count(window) or not _count(1 if batch is None else batch):
+            raise CheckpointError(f"its export is described as {dict(data)!r:.300}.")
         return cls(
             "stacked" if form == "stacked" else "separate",
             window,
             batch,
             str(data.get("checkpoint_sha256", "")),
-            int(data.get("parameters", 0)),
+            parameters if _count(parameters) else 0,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,6 +88,10 @@ class Export:
             for band in (bands.rgb, bands.sar)
         ]
         return (torch.cat(images, 1),) if self.form == "stacked" else tuple(images)
+
+
+def _count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and value > 0
 
 
 class Exportable(nn.Module):

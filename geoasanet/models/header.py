@@ -74,7 +74,12 @@ class CheckpointHeader:
     @property
     def parameters(self) -> int:
         """Number of stored values, batch-norm statistics included."""
-        return int(self.export.get("parameters", 0)) or sum(math.prod(shape) for shape in self.shapes.values())
+        described = self.export.get("parameters")
+        return (
+            described
+            if type(described) is int and described > 0
+            else sum(math.prod(shape) for shape in self.shapes.values())
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable description, without the list of tensors."""

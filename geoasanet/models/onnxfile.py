@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from geoasanet.classes import ClassSchema
 from geoasanet.errors import CheckpointError, ConfigError, ModelError
 from geoasanet.models.exportable import Export
 from geoasanet.models.header import METADATA_KEY, CheckpointHeader, parse_description
+from geoasanet.models.onnxgraph import line_of, read_graph
 
 OPSET = 18
 """Version of the operator set; onnxruntime reads it since 1.14 (2023)."""
@@ -155,10 +157,26 @@ class OnnxNetwork(nn.Module):
         short = batch - len(images[0])
         padded = [nn.functional.pad(image, [0, 0, 0, 0, 0, 0, 0, short]) for image in images] if short else images
         feed = {name: image.numpy() for name, image in zip(self._export.inputs, padded, strict=True)}
-        (output,) = self._session.run([self._export.output], feed)
+        try:
+            (output,) = self._session.run([self._export.output], feed)
+        except _failures() as error:
+            raise ModelError(f"{self._path} cannot be run ({line_of(error)}).", "Export it again.") from error
+        if output.dtype != np.float32 or output.shape[0] != batch:
+            raise ModelError(f"{self._path} gives {output.dtype} of shape {output.shape}.", "Export it again.")
         return torch.from_numpy(output)
 
 
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what onnxruntime raises over a file or a run."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NotImplemented")
+    return (*(getattr(state, name) for name in names), state.RuntimeException, RuntimeError, ValueError)
+
+
+_FATAL = 4
+"""Level of onnxruntime's log: what it would say, its exceptions say as well."""
+_AGAIN = "Export it again with geoasanet export."
 INSTALL = "Install it: pip install geoasanet[onnx]"
 
 
@@ -169,22 +187,20 @@ def read_onnx(path: Path) -> tuple[OnnxNetwork, CheckpointHeader, str]:
         CheckpointError: If onnxruntime is not installed, or the file is missing, damaged or from elsewhere.
     """
     try:
+        import onnx  # noqa: F401 - it checks the graph
         import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
-    except ImportError:
-        raise CheckpointError(f"{path} is an ONNX file; running it needs onnxruntime.", INSTALL) from None
-    failures = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented)
+    except ImportError as error:
+        raise CheckpointError(f"{path} is an ONNX file; running it needs {error.name}.", INSTALL) from None
+    data = read_graph(path)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = torch.get_num_threads()
     try:
-        data = path.read_bytes()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except OSError as error:
-        raise CheckpointError(f"ONNX file {path} cannot be read ({error.strerror}).") from error
-    except (*failures, state.RuntimeException) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise CheckpointError(f"{path} is no ONNX file, or is damaged ({reason}).", "Export it again.") from error
+    except _failures() as error:
+        raise CheckpointError(
+            f"{path} is no ONNX file, or is damaged ({line_of(error)}).", "Export it again."
+        ) from error
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise CheckpointError(
@@ -192,7 +208,10 @@ def read_onnx(path: Path) -> tuple[OnnxNetwork, CheckpointHeader, str]:
             "Give one that geoasanet export wrote.",
         )
     header = parse_description(path, text, {}, ())
-    export = Export.from_dict(header.export)
+    try:
+        export = Export.from_dict(header.export)
+    except CheckpointError as error:
+        raise CheckpointError(f"The description in {path} is malformed: {error}", "Export it again.") from None
     _check_graph(path, session, header, export)
     return OnnxNetwork(session, header, export), header, hashlib.sha256(data).hexdigest()
 
@@ -202,10 +221,14 @@ def _check_graph(path: Path, session: Any, header: CheckpointHeader, export: Exp
     found = {value.name: tuple(value.shape[1:]) for value in (*session.get_inputs(), *session.get_outputs())}
     needed = dict(zip(export.inputs, export.shapes(header.bands), strict=True))
     needed[export.output] = (len(header.classes), export.window, export.window)
-    if found != needed:
+    counts = {value.shape[0] for value in session.get_inputs()}
+    counts = {count if isinstance(count, int) else None for count in counts}
+    if found == needed and counts != {export.batch}:
         raise CheckpointError(
-            f"The graph in {path} has {found}, its description says {needed}.", "Export it again with geoasanet export."
+            f"The graph in {path} takes {counts} images at a time, its description says {export.batch}.", _AGAIN
         )
+    if found != needed:
+        raise CheckpointError(f"The graph in {path} has {found}, its description says {needed}.", _AGAIN)
 
 
 @contextlib.contextmanager

@@ -83,6 +83,8 @@ class _Archive:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
+            if path.exists() and not path.is_file():
+                raise CheckpointError(f"{path} is no file.", "Give a .pt2 file that geoasanet export wrote.")
             with zipfile.ZipFile(path) as file:
                 ends = {name.partition("/")[2]: name for name in file.namelist()}
                 if f"extra/{DESCRIPTION}" not in ends:
@@ -91,7 +93,9 @@ class _Archive:
                         "Give one that geoasanet export wrote.",
                     )
                 text = _read(file, ends[f"extra/{DESCRIPTION}"])
-                weights = next(name for end, name in ends.items() if end.endswith("weights_config.json"))
+                weights = next((name for end, name in ends.items() if end.endswith("weights_config.json")), None)
+                if weights is None:
+                    raise ValueError("no list of weights")
                 config = json.loads(_read(file, weights))["config"]
                 self._folder = weights.rpartition("/")[0]
             self._entries = {
@@ -101,7 +105,7 @@ class _Archive:
             raise CheckpointError(f"File {path} cannot be read ({error.strerror}).") from error
         except CheckpointError:
             raise
-        except (*_DAMAGED, StopIteration) as error:
+        except _DAMAGED as error:
             raise _damaged(path, error) from error
         shapes = {name: entry.shape for name, entry in self._entries.items()}
         dtypes = {NAMES.get(entry.dtype, str(entry.dtype)) for entry in self._entries.values()}

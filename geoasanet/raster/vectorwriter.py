@@ -16,6 +16,7 @@ import pyproj
 
 from geoasanet.classes import ClassSchema
 from geoasanet.errors import VectorError
+from geoasanet.interrupt import HeldBack
 from geoasanet.raster.polygons.coverage import Batch
 
 DRIVERS = {
@@ -74,10 +75,11 @@ def write_file(target: Path | BytesIO, suffix: str, layer: Layer, batches: Itera
     """
     schema = _arrow_schema(layer, suffix)
     stream = _Stream(batches, layer, schema)
-    if suffix == ".parquet":
-        _write_parquet(target, layer, schema, stream)
-    else:
-        _write_with_gdal(target, suffix, layer, schema, stream)
+    with stream.interruptions:
+        if suffix == ".parquet":
+            _write_parquet(target, layer, schema, stream)
+        else:
+            _write_with_gdal(target, suffix, layer, schema, stream)
     if stream.error is not None:
         raise stream.error
 
@@ -87,14 +89,21 @@ class _Stream:
 
     def __init__(self, batches: Iterable[Batch], layer: Layer, schema: pa.Schema) -> None:
         self.error: BaseException | None = None
+        self.interruptions = HeldBack()
         self._batches = batches
         self._schema = schema
         self._names = pa.array(layer.classes.names, pa.string())
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
+        batches = iter(self._batches)
+        while (record := self._next(batches)) is not None:
+            yield record
+
+    def _next(self, batches: Iterator[Batch]) -> pa.RecordBatch | None:
         try:
-            for batch in self._batches:
-                yield self._record(batch)
+            with self.interruptions.passage():
+                batch = next(batches, None)
+                return None if batch is None else self._record(batch)
         except BaseException as error:
             self.error = error
             raise

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,12 @@ def file_stamp(path: str) -> dict[str, Any]:
     if is_mosaic(path):
         return {"path": path, "files": [file_stamp(name) for name in mosaic_members(path, "A")]}
     local = Path(path)
-    if not local.is_file():
+    try:
+        state = local.stat()
+    except (OSError, ValueError):  # an address, or none of this system's names
         return {"path": path}
-    state = local.stat()
+    if not stat.S_ISREG(state.st_mode):
+        return {"path": path}
     return {"path": str(local.resolve()), "bytes": state.st_size, "changed_ns": state.st_mtime_ns}
 
 

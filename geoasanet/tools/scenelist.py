@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 
 from geoasanet.errors import ManifestError
+from geoasanet.files import read_limited
 from geoasanet.raster.dataset import SPLITS
 from geoasanet.raster.tileplan import SceneFiles
 
+_LARGEST = 64 << 20
 COLUMNS = ("rgb", "sar", "labels", "split")
 
 
@@ -21,9 +23,7 @@ def read_scene_list(path: str | os.PathLike[str]) -> list[SceneFiles]:
     """
     source = Path(path)
     try:
-        if source.exists() and not source.is_file():
-            raise ManifestError(f"List of scenes {source} is no file.", "Give a CSV file.")
-        return _parse(source, source.read_text(encoding="utf-8-sig"))
+        return _parse(source, read_limited(source, _LARGEST).decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ManifestError(f"List of scenes {source} cannot be read: {reason}.", "Give a CSV file.") from None

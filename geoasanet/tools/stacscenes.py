@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geoasanet.errors import ManifestError
+from geoasanet.files import read_limited
 from geoasanet.raster.tileplan import SceneFiles
 
 RGB_ASSETS = ("visual", "rgb", "tci", "TCI")
@@ -19,6 +20,8 @@ SAR_ASSETS = ("sar", "vv", "VV", "hh", "HH")
 
 _LARGEST = 256 << 20
 _COVERED = 0.5
+_LONGEST = 8192
+"""Characters of a path or address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,7 @@ def read_item_collection(
 
 def _features(path: Path) -> list[Any]:
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ManifestError(f"{path} has more than {_LARGEST >> 20} MiB.", "Split the search result.")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_limited(path, _LARGEST).decode("utf-8-sig"))
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror or error}.", "Check the path.") from None
     except (ValueError, RecursionError):
@@ -97,7 +98,7 @@ def _item(path: Path, number: int, feature: Any) -> _Item:
         geometry = shapely.make_valid(shape(feature["geometry"]))
         if geometry.is_empty:
             raise ValueError("an empty footprint")
-        assets = {str(k): _near(path, str(v["href"])) for k, v in feature.get("assets", {}).items()}
+        assets = {str(k): _near(path, v["href"]) for k, v in feature.get("assets", {}).items()}
         stamp = feature.get("properties", {}).get("datetime")
         time = datetime.fromisoformat(str(stamp)).timestamp() if stamp else None
     except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
@@ -126,5 +127,7 @@ def _asset(item: _Item, keys: Sequence[str]) -> str | None:
     return next((item.assets[key] for key in keys if key in item.assets), None)
 
 
-def _near(path: Path, href: str) -> str:
+def _near(path: Path, href: Any) -> str:
+    if not isinstance(href, str) or not 0 < len(href) <= _LONGEST:
+        raise ValueError(f"href is {str(href)[:80]!r}")
     return href if "://" in href or href.startswith("/") else str(path.parent / href)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from tests.conftest import SHARED
-from tests.hostile import containers, folders, rasters, texts, vectors, weights
+from tests.hostile import containers, folders, graphs, programs, rasters, texts, vectors, weights
 from tests.hostile.commands import COMMANDS, Command
-from tests.hostile.good import TILES, lay_out
+from tests.hostile.good import TILES, exported, lay_out
 
 RASTERS = {**rasters.ODD, **rasters.BROKEN, **containers.CONTAINERS, **containers.NAMES}
 ROLES = ("rgb", "sar", "classes", "confidence")
@@ -101,10 +101,15 @@ def _schema(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Pat
     return _written(kind, "hostile.yaml", texts.YAML, _SCHEMA)(folder, rng)
 
 
-@_beside("good_rgb.tif", "good_sar.tif", "good_map.tif")
+@_beside("good_rgb.tif", "good_sar.tif", "good_map.tif", "good.safetensors")
 def _scenes(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
     sound = "rgb,sar,labels\ngood_rgb.tif,good_sar.tif,good_map.tif\n"
     return _written(kind, "hostile.csv", texts.SCENES, sound)(folder, rng)
+
+
+@_beside("good_rgb.tif", "good_sar.tif", "good.safetensors")
+def _items(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+    return _written(kind, "hostile.json", texts.ITEMS, texts.ITEM_COLLECTION)(folder, rng)
 
 
 @_beside("good_map.tif", "points.gpkg")
@@ -144,6 +149,15 @@ def _checkpoint(kind: str, folder: Path, kit: Path, rng: np.random.Generator) ->
     if kind in _NO_FILES:
         return texts.no_file("hostile.safetensors", _NO_FILES[kind])(folder, rng)
     return weights.CHECKPOINTS[kind](folder, kit / "good.safetensors", rng)
+
+
+@_beside("good_rgb.tif", "good_sar.tif", "good_tiles")
+def _exported(kind: str, folder: Path, kit: Path, rng: np.random.Generator) -> Path:
+    form, _, kind = kind.partition(": ")
+    if kind in _NO_FILES:
+        return texts.no_file(f"hostile.{form}", _NO_FILES[kind])(folder, rng)
+    makers = graphs.GRAPHS if form == "onnx" else programs.PROGRAMS
+    return makers[kind](folder, exported(kit, form), rng)
 
 
 @_beside("good.yaml", "good_tiles")
@@ -186,11 +200,19 @@ _MAKERS: dict[str, tuple[tuple[str, ...], Callable[[str, Path, Path, np.random.G
     "labels": (tuple(vectors.VECTORS), _labels),
     "schema": ((*texts.YAML, *_OTHER), _schema),
     "scenes": ((*texts.SCENES, *_OTHER), _scenes),
+    "items": ((*texts.ITEMS, *_OTHER), _items),
     "strata": ((*texts.STRATA, *_OTHER), _strata),
     "config": ((*texts.CONFIGS, *(k for k in texts.YAML if k not in _FULL_RECIPE), *_OTHER), _config),
     "dataset": ((*folders.DATASETS, *(f"yaml: {kind}" for kind in (*texts.YAML, *_OTHER))), _dataset),
     "archive": (tuple(folders.ARCHIVES), _archive),
     "checkpoint": ((*weights.CHECKPOINTS, *_NO_FILES), _checkpoint),
+    "exported": (
+        (
+            *(f"onnx: {kind}" for kind in (*graphs.GRAPHS, *_NO_FILES)),
+            *(f"pt2: {kind}" for kind in (*programs.PROGRAMS, *_NO_FILES)),
+        ),
+        _exported,
+    ),
     "pickle": ((*weights.PICKLES, *_NO_FILES), _pickle),
     "run": ((*weights.STATES, *(f"config: {kind}" for kind in (*texts.YAML, *_OTHER))), _run),
 }

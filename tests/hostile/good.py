@@ -55,6 +55,14 @@ def make_checkpoint(path: Path) -> Path:
     return path
 
 
+def exported(kit: Path, form: str) -> Path:
+    """Return the checkpoint as an exported file, "onnx" or "pt2", made when it is first asked for."""
+    path = kit / f"good.{form}"
+    if not path.exists():
+        ga.export(kit / "good.safetensors", to=form, out=path)
+    return path
+
+
 def make_vector(path: Path) -> Path:
     """Write label polygons that cover the scene."""
     x, y, step = UTM.c, UTM.f, 10 * SIDE / 4

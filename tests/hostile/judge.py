@@ -99,7 +99,12 @@ def problems(run: Run, command: Command, source: Path, before: Snapshot, place: 
 
 
 def _leftovers(place: Path, command: Command) -> list[str]:
-    """Return what a refused command left; finished work that the same command goes on with is allowed."""
+    """Return what a refused command left; finished work that the same command goes on with is allowed.
+
+    So is the report on scenes that could not be mapped.
+    """
+    if command.outputs == ("maps",) and [path.name for path in place.glob("maps/*")] == ["scenes.json"]:
+        return []
     resumable = {f".{name}.partial" for name in command.outputs if any(place.glob(f".{name}.partial/*"))}
     return sorted({path.name for path in place.iterdir()} - resumable)
 
@@ -127,13 +132,11 @@ def _refusal(run: Run, source: Path) -> list[str]:
     shown = "".join(c if c.isprintable() else "?" for c in " ".join(source.name.split()))[:60]
     plain = "".join(c if c.isprintable() else "?" for c in message)
     names = {shown, shown.encode("unicode_escape").decode(), ascii(source.name)[1:61].rstrip("'")}
-    if source.suffix == ".safetensors":  # a network that gives NaN; there is one checkpoint on the command line
-        names.add("the checkpoint is damaged or does not fit the data")
-    if source.suffix == ".csv":  # a list of files, of which one is at fault
+    if source.suffix in (".csv", ".json"):  # a list of files, of which one is at fault
         names |= {"points.gpkg", "/etc/", "x does not exist", "none.tif"}
     if source.suffix == ".yaml":  # a configuration that does not fit the dataset
         names.add("good_tiles")
-    if source.suffix not in (".safetensors", ".csv"):  # two files that do not fit each other
+    if source.suffix not in (".safetensors", ".onnx", ".pt2", ".csv", ".json"):  # two files that do not fit each other
         names.add("good.pth")
         names |= {path.name for path in source.parent.glob("good_*.tif")}
     if not any(name in plain for name in names):
@@ -210,6 +213,23 @@ def _page(path: Path, source: Path, command: Command) -> list[str]:
     return [] if text.rstrip().endswith("</html>") else ["half a report"]
 
 
+def _confidence(path: Path, source: Path, command: Command) -> list[str]:
+    with rasterio.open(path) as dataset:
+        values = dataset.read(1, masked=True)
+        return [] if dataset.dtypes == ("uint8",) and (values.compressed() <= 100).all() else ["odd confidence"]
+
+
+def _item(path: Path, source: Path, command: Command) -> list[str]:
+    return [] if json.loads(path.read_text())["type"] == "Feature" else ["no STAC Item"]
+
+
+def _maps(path: Path, source: Path, command: Command) -> list[str]:
+    maps = sorted(path.glob("*.tif"))
+    return (
+        [fault for map_ in maps for fault in _map(map_, source, command)] if maps else ["no map although it succeeded"]
+    )
+
+
 def _checkpoint(path: Path, source: Path, command: Command) -> list[str]:
     load_checkpoint(path)
     return []
@@ -225,6 +245,10 @@ _CHECKS = {
     "out": _dataset,
     "p.gpkg": _polygons,
     "r.html": _page,
+    "v.html": _page,
+    "conf.tif": _confidence,
+    "c.json": _item,
+    "maps": _maps,
     "c.safetensors": _checkpoint,
     "run": _run,
 }

@@ -90,7 +90,7 @@ def test_what_a_person_sees(kit: Path, tmp_path: Path, family: str, kind: str) -
 class TestJudge:
     """It finds what it looks for."""
 
-    command = FAMILIES["rgb"].commands[1]
+    command = next(c for c in FAMILIES["rgb"].commands if c.name == "predict RGB")
 
     @pytest.mark.parametrize(
         ("code", "stderr", "expected"),

@@ -1,7 +1,8 @@
-"""Class schemas, configurations, lists of scenes and of strata that are hostile."""
+"""Class schemas, configurations, lists and STAC Items of scenes, and sizes of strata that are hostile."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -165,6 +166,89 @@ STRATA: dict[str, str | bytes] = {
     "unknown": "stratum,size\nmars,5\n",
 }
 """Sizes of strata."""
+
+
+def _item(name: str, **changes: object) -> dict[str, object]:
+    """Return a STAC Item of the good scene, with some of its entries replaced."""
+    ring = [[117, 34], [118, 34], [118, 35], [117, 35], [117, 34]]
+    item: dict[str, object] = {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": name,
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "bbox": [117, 34, 118, 35],
+        "properties": {"datetime": "2024-05-01T10:00:00Z"},
+        "assets": {"visual": {"href": "good_rgb.tif"}, "vv": {"href": "good_sar.tif"}},
+        "links": [],
+    }
+    return {**item, **changes}
+
+
+def _items(*items: object) -> str:
+    return json.dumps({"type": "FeatureCollection", "features": list(items)})
+
+
+def _assets(rgb: object, sar: object) -> str:
+    return _items(_item("a", assets={"visual": {"href": rgb}, "vv": {"href": sar}}))
+
+
+_BOW = [[[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]]
+ITEMS: dict[str, str | bytes] = {
+    "empty": "",
+    "text": "hello",
+    "number": "5",
+    "null": "null",
+    "list": "[1, 2]",
+    "deep": "[" * 200_000,
+    "bytes": bytes(range(128, 256)),
+    "UTF-16": _items(_item("a")).encode("utf-16"),
+    "byte order mark": "\ufeff" + _items(_item("a")),
+    "huge number": '{"type": "FeatureCollection", "features": [' + "9" * 6000 + "]}",
+    "no items": _items(),
+    "items of numbers": _items(1, None, "x"),
+    "features are a mapping": '{"type": "FeatureCollection", "features": {"a": 1}}',
+    "an Item alone": json.dumps(_item("a")),
+    "no geometry": _items(_item("a", geometry=None)),
+    "geometry of words": _items(_item("a", geometry={"type": "Polygon", "coordinates": "here"})),
+    "geometry of lists": _items(_item("a", geometry={"type": "Polygon", "coordinates": [[[[[1]]]]]})),
+    "unknown geometry": _items(_item("a", geometry={"type": "Circle", "coordinates": [1, 2]})),
+    "geometry not finite": _items(_item("a", geometry={"type": "Point", "coordinates": [float("nan"), 1e999]})),
+    "a bow": _items(_item("a", geometry={"type": "Polygon", "coordinates": _BOW})),
+    "a line": _items(_item("a", geometry={"type": "LineString", "coordinates": [[0, 0], [1, 1]]})),
+    "assets are a list": _items(_item("a", assets=[1])),
+    "assets are null": _items(_item("a", assets=None)),
+    "asset without href": _items(_item("a", assets={"visual": {}, "vv": {}})),
+    "href is a list": _assets(["good_rgb.tif"], {"a": 1}),
+    "href upwards": _assets("../../../../etc/passwd", "../../../etc/shadow"),
+    "href absolute": _assets("/etc/passwd", "/etc/hosts"),
+    "href of a device": _assets("/dev/zero", "/dev/urandom"),
+    "href is a URL": _assets("http://127.0.0.1:9/a.tif", "https://127.0.0.1:9/b.tif"),
+    "href is virtual": _assets("/vsizip/nowhere.zip/a.tif", "/vsimem/x"),
+    "href is a document": _assets("<VRTDataset rasterXSize='9' rasterYSize='9'/>", "good_sar.tif"),
+    "href with zero bytes": _assets("a\x00b.tif", "good_sar.tif"),
+    "href with control characters": _assets("a\x1b[31m.tif", "good_sar.tif"),
+    "href is empty": _assets("", ""),
+    "href is endless": _assets("x" * 300_000, "good_sar.tif"),
+    "missing": _assets("none.tif", "none.tif"),
+    "name upwards": _items(_item("../../../x")),
+    "name with control characters": _items(
+        _item("a\x1b[31m\nb", assets={"visual": {"href": "none.tif"}, "vv": {"href": "x"}})
+    ),
+    "name is a list": _items(_item("a", id=[1])),
+    "names are the same": _items(_item("a"), _item("a")),
+    "time of words": _items(_item("a", properties={"datetime": "yesterday"})),
+    "time of numbers": _items(_item("a", properties={"datetime": 10**30})),
+    "properties are a list": _items(_item("a", properties=[1])),
+    "nothing of SAR": _items(_item("a", assets={"visual": {"href": "good_rgb.tif"}})),
+    "sides apart": _items(
+        _item("a", assets={"visual": {"href": "good_rgb.tif"}}),
+        _item("b", assets={"vv": {"href": "good_sar.tif"}}, geometry={"type": "Point", "coordinates": [9, 9]}),
+    ),
+    "ten thousand": _items(*(_item(f"a{i}", assets={"visual": {"href": "none.tif"}}) for i in range(10_000))),
+}
+"""STAC ItemCollections."""
+ITEM_COLLECTION = _items(_item("a"))
+"""One without fault."""
 
 
 def writer(name: str, content: str | bytes) -> Maker:

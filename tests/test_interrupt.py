@@ -1,0 +1,79 @@
+"""Ctrl-C, where it is heard and where it waits."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import geoasanet as ga
+from geoasanet.interrupt import HeldBack
+from geoasanet.raster import vectorwriter
+from tests.conftest import write_raster
+from tests.hostile.good import pixels
+
+
+class TestHeldBack:
+    def test_an_interruption_waits_until_the_end(self) -> None:
+        reached = []
+        with pytest.raises(KeyboardInterrupt), HeldBack():
+            signal.raise_signal(signal.SIGINT)
+            reached.append(1)
+        assert reached == [1]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_or_until_it_is_asked_for(self) -> None:
+        with HeldBack() as held:
+            signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                held.check()
+            held.check()  # once
+
+    def test_in_a_passage_it_is_raised_at_once(self) -> None:
+        with HeldBack() as held:
+            with pytest.raises(KeyboardInterrupt), held.passage():
+                signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt), held.passage():
+                pytest.fail("one that waits is raised before anything is done")
+
+    def test_other_threads_and_ignored_signals_are_left_alone(self) -> None:
+        inside: list[Any] = []
+
+        def work() -> None:
+            with HeldBack():
+                inside.append(signal.getsignal(signal.SIGINT))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert inside == [signal.default_int_handler]
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            with HeldBack():
+                assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".parquet", ".geojson", ".shp"])
+def test_while_a_library_asks_for_polygons_it_is_not_lost(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GDAL takes an interruption between two batches for an error of its stream."""
+    source = write_raster(tmp_path / "map.tif", pixels("classes", np.random.default_rng(1)), nodata=255)
+    next_ = vectorwriter._Stream._next
+
+    def interrupted(self: Any, batches: Any) -> Any:
+        record = next_(self, batches)
+        signal.raise_signal(signal.SIGINT)
+        return record
+
+    monkeypatch.setattr(vectorwriter._Stream, "_next", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ga.vectorize(source, out=tmp_path / f"p{suffix}", workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]
