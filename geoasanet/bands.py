@@ -14,6 +14,8 @@ Scale = Literal["uint8", "linear", "db", "raw"]
 come."""
 
 SCALES: tuple[str, ...] = get_args(Scale)
+LARGEST = 1e12
+"""Size of the largest pixel value; what is beyond is missing data, whatever the file says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,8 @@ class SensorBands:
     """The bands of one sensor as the network takes them.
 
     Raises:
-        ConfigError: If mean and std differ in length, or a std is not positive and finite.
+        ConfigError: If mean and std differ in length, a std is not positive and finite, or one is beyond
+            :data:`LARGEST` or below its inverse.
     """
 
     mean: tuple[float, ...]
@@ -38,6 +41,11 @@ class SensorBands:
             raise ConfigError(f"Found {len(self.mean)} band means and {len(self.std)} standard deviations.")
         if not all(math.isfinite(v) for v in self.mean) or not all(math.isfinite(v) and v > 0 for v in self.std):
             raise ConfigError(f"Band means must be finite and deviations positive, found {self.mean}, {self.std}.")
+        if max(map(abs, self.mean)) > LARGEST or min(self.std) < 1 / LARGEST or max(self.std) > LARGEST:
+            raise ConfigError(
+                f"Band means {self.mean} and deviations {self.std} are none of pixels.",
+                f"Means are at most {LARGEST:.0e} in size, deviations {1 / LARGEST:.0e} to {LARGEST:.0e}.",
+            )
         if self.scale not in SCALES:
             raise ConfigError(f"Value scale {self.scale!r} is unknown; one of {', '.join(SCALES)} is needed.")
         if self.names and len(self.names) != len(self.mean):

@@ -71,7 +71,7 @@ def test_on_the_command_line(scenes: Path, checkpoint: Path, tmp_path: Path) -> 
     arguments = ["predict", "--scenes", str(scenes), "-o", str(tmp_path / "maps"), "-c", str(checkpoint), "--json"]
     done = CliRunner().invoke(main, [*arguments, "--device", "cpu", "--no-progress"])
     assert done.exit_code == 1
-    assert "1 of 3 scenes have no map. b_rgb: SAR raster" in done.stderr
+    assert f"1 of 3 scenes of {scenes} have no map. b_rgb: SAR raster" in done.stderr
     assert [scene["error"] is None for scene in json.loads(done.stdout)["scenes"]] == [True, False, True]
     for wrong in (["predict"], ["predict", "a.tif"], ["predict", "a.tif", "b.tif", "--scenes", "x.csv"]):
         assert CliRunner().invoke(main, wrong).exit_code == 2

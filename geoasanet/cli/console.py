@@ -7,7 +7,6 @@ import json
 import math
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +15,7 @@ import click
 
 from geoasanet import __version__
 from geoasanet.cli import options
+from geoasanet.printable import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -25,10 +25,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _PLAIN_SECONDS = 10.0
 _LONGEST = 1200
 """Characters of an error message."""
-_UNPRINTABLE = {"Cc", "Cf", "Cs"}
-"""Unicode's control characters, marks without a glyph, and halves of characters."""
-_HARMLESS = "\n\t\u200c\u200d\u00ad"
-"""Those of them that belong into text: line breaks, tabs, joiners of letters, soft hyphens."""
 
 
 class Console:
@@ -138,14 +134,6 @@ class Console:
             self._rich.stop()
             self._rich = None
             self._tasks.clear()
-
-
-def printable(text: str) -> str:
-    """Return text without what would act on a terminal: names of files and classes come from anywhere.
-
-    Control characters, marks that turn the direction of writing, and bytes that are no text become "?".
-    """
-    return "".join("?" if unicodedata.category(c) in _UNPRINTABLE and c not in _HARMLESS else c for c in text)
 
 
 def shortened(text: str) -> str:

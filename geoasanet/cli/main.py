@@ -12,9 +12,10 @@ from typing import Any
 import click
 
 from geoasanet import __version__
-from geoasanet.cli.console import printable, shortened
+from geoasanet.cli.console import shortened
 from geoasanet.errors import GeoASANetError
 from geoasanet.interrupt import unfinished
+from geoasanet.printable import printable
 
 COMMANDS = (
     "tile",

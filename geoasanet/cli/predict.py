@@ -11,6 +11,9 @@ from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
 from geoasanet.errors import GeoASANetError
 
+_FAILURES = 3
+"""Scenes whose reasons are told when several have failed."""
+
 
 @click.command("predict")
 @click.argument("rgb", required=False)
@@ -101,7 +104,7 @@ def command(
 
 
 def _map_scenes(console: Console, scenes: Path, arguments: dict[str, Any]) -> None:
-    from geoasanet.tools.predictmany import predict_scenes
+    from geoasanet.tools.predictmany import REPORT, predict_scenes
 
     given = {name: value for name, value in arguments.items() if value not in (None, ())}
     result = predict_scenes(scenes, progress=console.progress, **given)
@@ -117,6 +120,8 @@ def _map_scenes(console: Console, scenes: Path, arguments: dict[str, Any]) -> No
     )
     if result.failed:
         failures = [f"{scene.name}: {scene.error}" for scene in result.scenes if scene.error]
+        if len(failures) > _FAILURES:
+            failures[_FAILURES:] = [f"All reasons are in {result.folder / REPORT}."]
         raise GeoASANetError(
             f"{result.failed} of {len(result.scenes)} scenes of {scenes} have no map. {' '.join(failures)}"
         )

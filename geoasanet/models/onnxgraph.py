@@ -13,6 +13,7 @@ from typing import Any
 
 from geoasanet.errors import CheckpointError
 from geoasanet.files import read_limited
+from geoasanet.printable import one_line
 
 LARGEST_FILE = 2**31
 """Bytes of an ONNX file at most: a limit of its format."""
@@ -111,6 +112,5 @@ def _without_weights(model: Any) -> Any:
 
 def line_of(error: Exception) -> str:
     """Return in one line what onnx or onnxruntime says, without places in their sources."""
-    text = " ".join(str(error).split())
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.(cc|h):\d+ .*?\) (?=[A-Z\[])", "", text)
-    return "".join(c if c.isprintable() else "?" for c in text)[:200] or type(error).__name__
+    text = one_line(error, 2000)
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.(cc|h):\d+ .*?\) (?=[A-Z\[])", "", text)[:200]

@@ -15,7 +15,7 @@ from rasterio.warp import transform_bounds
 
 from geoasanet.errors import ConfigError, NoOverlapError, VectorError
 from geoasanet.raster.grid import Grid
-from geoasanet.raster.vectorread import finite, reading_vector
+from geoasanet.raster.vectorread import finite, read_layer, reading_vector
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
 
@@ -64,16 +64,14 @@ class AreaOfInterest:
 
     @classmethod
     def from_file(cls, grid: Grid, path: str | os.PathLike[str]) -> AreaOfInterest:
-        """Return the area of all polygons in the first layer of a vector file, in any CRS.
+        """Return the area of all polygons in a vector file's first layer of polygons, in any CRS.
 
         Raises:
             VectorError: If the file cannot be read, has no CRS or holds no polygon.
             NoOverlapError: If no polygon reaches the grid.
         """
-        import pyogrio  # loads pandas and pyarrow: 100 MB that a run without an area need not hold
-
+        frame, _ = read_layer(str(path), "Area of interest", polygons=True)
         with reading_vector(path, "Area of interest"):
-            frame = pyogrio.read_dataframe(path, columns=[])
             return cls._of_frame(grid, frame, path)
 
     @classmethod

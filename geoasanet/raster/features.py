@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
 
-from geoasanet.errors import LabelError, NoOverlapError, VectorError
+from geoasanet.errors import LabelError, NoOverlapError, VectorError, said_of
 from geoasanet.raster.crosswalk import MapClasses, Value, plain
 from geoasanet.raster.grid import Grid
-from geoasanet.raster.vectorread import finite, reading_vector
+from geoasanet.raster.vectorread import finite, read_layer, reading_vector
 
 SUFFIXES = {".gpkg", ".fgb", ".parquet", ".geojson", ".json", ".shp", ".gml", ".kml", ".sqlite"}
 """File name endings of vector labels; all else is a raster."""
@@ -67,7 +66,8 @@ def read_features(path: str, grid: Grid, classes: MapClasses, class_field: str |
     frame, remarks = _read(path)
     geometry, kept, points = _explode(path, np.asarray(frame.geometry.values))
     fields = [str(name) for name in frame.columns if name != frame.geometry.name]
-    values = {name: [plain(v) for v in frame[name].tolist()] for name in _class_fields(path, fields, class_field)}
+    with said_of(f"Labels {path}", LabelError):
+        values = {name: [plain(v) for v in frame[name].tolist()] for name in _class_fields(path, fields, class_field)}
     chosen = _choose(values, classes)
     ids = classes.ids_of(dict.fromkeys(values[chosen]), f"{path}, field {chosen!r}")
     strata = next((f for name in STRATUM_FIELDS for f in fields if f.casefold() == name), None) if points else None
@@ -101,19 +101,7 @@ def read_features(path: str, grid: Grid, classes: MapClasses, class_field: str |
 
 def _read(path: str) -> tuple[Any, list[str]]:
     """Return the first layer as a data frame, and remarks."""
-    remarks = []
-    with reading_vector(path, "Label file"):
-        if Path(path).suffix.lower() == ".parquet":
-            import geopandas
-
-            frame = geopandas.read_parquet(path)
-        else:
-            layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-            if not layers:
-                raise VectorError(f"Labels {path} hold no layer with geometry.", "Choose another file.")
-            if len(layers) > 1:
-                remarks.append(f"Took layer {layers[0]!r} of {path}, the first of {len(layers)}.")
-            frame = pyogrio.read_dataframe(path, layer=layers[0])
+    frame, remarks = read_layer(path, "Label file")
     if not len(frame):
         raise VectorError(f"Labels {path} hold no feature.", "Give a layer with labels.")
     if frame.crs is None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoasanet.bands import LARGEST
 from geoasanet.errors import ManifestError, SceneError
 from geoasanet.sample import BoolArray
 
@@ -20,7 +21,7 @@ LARGEST_BLOCK = 2 * 2**30
 """Most bytes of one decoded block, which GDAL holds in memory as a whole."""
 LARGEST_IMAGE = 2 * 2**30
 """Most bytes of an image that is read as a whole: a tile, or a scene of a published archive."""
-LARGEST_VALUE = 1e12
+LARGEST_VALUE = LARGEST
 """Largest magnitude of a measurement. What is larger, such as -3.4e38 or 1e300, marks missing data that the file does
 not declare, and would overflow in a network."""
 

@@ -35,6 +35,7 @@ def preview_grid(path: PathLike, max_side: int = 640) -> Grid:
     return Grid(grid.crs, grid.transform @ scale, height, width)
 
 
+@np.errstate(over="ignore")
 def read_rgb(path: PathLike, grid: Grid, bands: tuple[int, int, int] = (1, 2, 3)) -> Pixels:
     """Return the raster's colours on ``grid``: 8-bit as they are, others stretched (2nd to 98th percentile).
 
@@ -47,6 +48,7 @@ def read_rgb(path: PathLike, grid: Grid, bands: tuple[int, int, int] = (1, 2, 3)
     return np.where(valid[..., None], data.transpose(1, 2, 0), BLANK).astype(np.uint8)
 
 
+@np.errstate(over="ignore")
 def read_gray(path: PathLike, grid: Grid, band: int = 1) -> Pixels:
     """Return one band on ``grid`` as grey, stretched between its 1st and 99th percentile.
 
@@ -73,6 +75,7 @@ def read_classes(path: PathLike, grid: Grid) -> NDArray[np.uint8]:
     return np.where(valid, data[0], NODATA).astype(np.uint8)
 
 
+@np.errstate(over="ignore")
 def read_values(path: PathLike, grid: Grid, band: int = 1) -> NDArray[np.float32]:
     """Return one band on ``grid``, NaN without data.
 
@@ -88,6 +91,7 @@ def stretch(values: NDArray[np.float32], valid: BoolArray, low: float, high: flo
     if not valid.any():
         return np.zeros(values.shape, np.uint8)
     bottom, top = np.percentile(values[:, valid], [low, high])
+    values = np.where(valid, values, bottom)
     scaled = (values - bottom) / max(top - bottom, 1e-6) * 255
     return np.asarray(np.clip(np.nan_to_num(scaled), 0, 255), dtype=np.uint8)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from geoasanet.classes import ClassSchema, Color, default_colors
-from geoasanet.errors import LabelError
+from geoasanet.errors import ClassSchemaError, LabelError, said_of
 from geoasanet.raster.labels import is_vector, tagged_schema
 from geoasanet.raster.polygons.legend import legend_of
 from geoasanet.raster.source import open_dataset
@@ -65,7 +65,8 @@ def schema_inside(paths: Sequence[str], field: str | None) -> tuple[ClassSchema 
             _agree(first_path, first, path, schema)
         return first, first_path
     if names:
-        return ClassSchema.from_names(sorted(names)), f"the names in the attribute {', '.join(sorted(fields))}"
+        with said_of(f"Labels {', '.join(map(str, paths[:3]))}", ClassSchemaError):
+            return ClassSchema.from_names(sorted(names)), f"the names in the attribute {', '.join(sorted(fields))}"
     return None, ""
 
 

@@ -19,7 +19,8 @@ from geoasanet.classes import NODATA, ClassSchema
 from geoasanet.errors import LabelError, VectorError
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.labelvalues import unknown_value, value_table
-from geoasanet.raster.vectorread import finite, reading_vector
+from geoasanet.raster.source import GDAL_ERRORS
+from geoasanet.raster.vectorread import finite, layer_name, reading_vector
 from geoasanet.windows import Window
 
 ID_FIELDS = ("class_id", "classid", "id_class", "lc_id", "label_id", "gridcode", "dn")
@@ -112,7 +113,7 @@ class VectorLabels:
 
 @dataclass(frozen=True, slots=True)
 class VectorLayer:
-    """The first layer of a vector file, as far as it is known without its features."""
+    """The first layer of polygons in a vector file, as far as it is known without its features."""
 
     path: str
     layer: str | None
@@ -137,10 +138,7 @@ class VectorLayer:
                 fields = {str(c): str(frame[c].dtype) for c in frame.columns if c != frame.geometry.name}
                 layer = None
             else:
-                layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-                if not layers:
-                    raise VectorError(f"Label file {path} holds no layer with geometries.", "Give polygons.")
-                layer = layers[0]
+                layer, _ = layer_name(path, "Label file", polygons=True)
                 facts = pyogrio.read_info(path, layer=layer)
                 crs = facts["crs"]
                 fields = {str(f): str(t) for f, t in zip(facts["fields"], facts["dtypes"], strict=True)}
@@ -274,7 +272,7 @@ def _reach(grid: Grid, crs: str) -> tuple[float, float, float, float] | None:
     try:
         target = rasterio.crs.CRS.from_user_input(crs)
         box = rasterio.warp.transform_bounds(grid.crs, target, *grid.bounds, densify_pts=21)
-    except rasterio.errors.RasterioError:
+    except GDAL_ERRORS:
         return None
     left, bottom, right, top = box
     return box if all(map(math.isfinite, box)) and left < right and bottom < top else None

@@ -46,6 +46,44 @@ def reading_vector(path: object, role: str) -> Iterator[None]:
         raise VectorError(f"{role} {name} cannot be read: {reason}.", "Is it a whole vector file?") from None
 
 
+def layer_name(path: str, role: str, *, polygons: bool = False) -> tuple[str, int]:
+    """Return the name of the layer to read, the first with geometries, and how many there are.
+
+    Args:
+        path: A file that GDAL reads.
+        role: What it is to the user, with a capital.
+        polygons: Take the first layer of polygons, if there is one.
+
+    Raises:
+        VectorError: If there is none.
+    """
+    import pyogrio  # loads pandas and pyarrow: 100 MB that a run without vector files need not hold
+
+    layers = [(str(name), str(kind)) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if not layers:
+        raise VectorError(f"{role} {path} holds no layer with geometries.", "Give another file.")
+    areal = [name for name, kind in layers if "Polygon" in kind or "Surface" in kind] if polygons else []
+    return (areal or [name for name, _ in layers])[0], len(layers)
+
+
+def read_layer(path: str, role: str, *, polygons: bool = False) -> tuple[Any, list[str]]:
+    """Return a layer, chosen as by :func:`layer_name`, as a geodataframe, and remarks; GeoParquet has one layer.
+
+    Raises:
+        VectorError: If it cannot be read, or there is none.
+    """
+    with reading_vector(path, role):
+        if Path(path).suffix.lower() == ".parquet":
+            import geopandas
+
+            return geopandas.read_parquet(path), []
+        import pyogrio
+
+        layer, count = layer_name(path, role, polygons=polygons)
+        remarks = [f"Took layer {layer!r} of {path}, one of {count}."] if count > 1 else []
+        return pyogrio.read_dataframe(path, layer=layer), remarks
+
+
 def finite(geometry: NDArray[Any]) -> BoolArray:
     """Tell which geometries have finite x and y everywhere; shape (n,). Bounds do not tell: they pass over NaN."""
     xy, owner = shapely.get_coordinates(geometry, return_index=True)

@@ -7,13 +7,13 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from geoasanet.classes import Color
+from geoasanet.printable import escape
 
 _LEFT, _WIDE, _RIGHT = 210, 440, 130
 """Widths of a chart's names, plot and numbers, in its own units."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from geoasanet.bands import InputBands
 from geoasanet.classes import ClassSchema
 from geoasanet.models.checkpoint import Checkpoint
+from geoasanet.printable import escape
 from geoasanet.raster.dataset import TileDataset
 from geoasanet.raster.figure import ramp
 from geoasanet.tools.charts import picture, swatch

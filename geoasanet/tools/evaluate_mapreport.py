@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import shapely
 
 from geoasanet.classes import NODATA, ClassSchema
 from geoasanet.design import Estimate
+from geoasanet.printable import escape
 from geoasanet.raster.features import LabelFeatures
 from geoasanet.raster.figure import BLANK, colorize
 from geoasanet.raster.tally import Tally

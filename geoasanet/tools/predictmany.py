@@ -13,6 +13,7 @@ from typing import Any
 
 from geoasanet.errors import ConfigError, GeoASANetError, OutputError
 from geoasanet.files import atomic_output
+from geoasanet.models.checkpoint import load_checkpoint
 from geoasanet.progress import Progress, silent
 from geoasanet.tools.checkpoints import find_checkpoint
 from geoasanet.tools.cluster import connect
@@ -28,6 +29,8 @@ REPORT = "scenes.json"
 """What became of each scene, in the folder of the maps; a later run of the same list goes on from it."""
 PLACE = "{}"
 """Stands for a scene's name in the paths of further outputs."""
+_PAUSE = 1.0
+"""Seconds between two writings of the report, if no map was made meanwhile."""
 _EXTRAS = ("confidence", "probabilities", "vectorize", "quicklook")
 
 
@@ -124,12 +127,12 @@ def predict_scenes(
         files, notes = read_item_collection(source, rgb_assets, sar_assets)
     else:
         files, notes = read_scene_list(source), []
+    checkpoint = load_checkpoint(find_checkpoint(options.pop("checkpoint", None)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"Folder {folder} cannot be made: {error.strerror or error}.", "Choose another.") from None
-    checkpoint = find_checkpoint(options.pop("checkpoint", None))
-    report = _Report(folder / REPORT, {"checkpoint": file_stamp(str(checkpoint)), **options}, resume)
+    report = _Report(folder / REPORT, {"checkpoint": file_stamp(str(checkpoint.path)), **options}, resume)
     outcomes = []
     with contextlib.ExitStack() as stack:
         cluster = None if scheduler is None else stack.enter_context(connect(os.fspath(scheduler), gpus))
@@ -151,6 +154,7 @@ def predict_scenes(
                 )
                 report.add(outcome, stamps)
             outcomes.append(outcome)
+    report.write()
     return ScenesResult(folder, tuple(outcomes), time.monotonic() - started, tuple(notes))
 
 
@@ -178,6 +182,7 @@ class _Report:
         self._path = path
         self._options = json.loads(json.dumps(options, default=str))
         self._entries: dict[str, Any] = {}
+        self._written = -_PAUSE
         with contextlib.suppress(OSError, ValueError):
             found = json.loads(path.read_text(encoding="utf-8")) if resume else None
             if isinstance(found, dict) and isinstance(found.get("maps"), dict):
@@ -205,6 +210,12 @@ class _Report:
             "map": None if outcome.error is not None else _state(target),
             "outcome": asdict(outcome),
         }
+        if outcome.error is None or time.monotonic() > self._written + _PAUSE:
+            self.write()
+
+    def write(self) -> None:
+        """Write what was noted."""
+        self._written = time.monotonic()
         text = json.dumps({"maps": self._entries}, indent=1, default=str)
         try:
             with atomic_output(self._path) as temporary:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 
 from geoasanet import __version__
@@ -13,6 +12,7 @@ from geoasanet.classes import ClassSchema, Color
 from geoasanet.errors import OutputError
 from geoasanet.files import atomic_output
 from geoasanet.metrics import Matrix, Metrics
+from geoasanet.printable import escape
 from geoasanet.tools.charts import bars, swatch
 from geoasanet.tools.evaluate_result import EvaluateResult
 from geoasanet.tools.reportstyle import CSS

@@ -18,6 +18,8 @@ PathLike = str | os.PathLike[str]
 
 _BLOCKS_PER_SPLIT = 3
 """Blocks that are wanted for each split, at least."""
+_LONGEST_STEM = 160
+"""Bytes of a scene's name in names of files, which file systems end at 255 and datasets at 200 characters."""
 
 
 def scene_files(
@@ -67,7 +69,8 @@ def prefixes(files: Sequence[SceneFiles]) -> list[str]:
     stems = []
     for scene in files:
         name = scene.rgb.rstrip("/").rsplit("/", 1)[-1].split("?", 1)[0]
-        stems.append("".join(c if c.isalnum() or c in "-_" else "_" for c in Path(name).stem) or "scene")
+        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(name).stem)
+        stems.append(stem.encode()[:_LONGEST_STEM].decode(errors="ignore") or "scene")
     return [stem if stems.count(stem) == 1 else f"{stem}_{number:03d}" for number, stem in enumerate(stems, 1)]
 
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from geoasanet.classes import ClassSchema
+from geoasanet.printable import escape
 from geoasanet.raster.figure import ramp
 from geoasanet.tools.viewlayers import Layer
 from geoasanet.tools.viewleaflet import Library

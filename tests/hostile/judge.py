@@ -26,7 +26,7 @@ MOST_BYTES = 1 << 30
 
 _UGLY = re.compile(
     r"Traceback|unexpected \w+: .*This is a bug|^\S+\.py:\d+: \w*(Warning|Error)|^ERROR \d|^Warning \d|^TIFF"
-    r"|^(?!Error: ).*: TIFF\w+:|CPLE_|^WARNING|^Exception ignored|^HDF5-DIAG|^PROJ:|free\(\)|malloc|^[fF]atal"
+    r"|^(?!Error: |\s+\").*: TIFF\w+:|CPLE_|^WARNING|^Exception ignored|^HDF5-DIAG|^PROJ:|free\(\)|malloc|^[fF]atal"
     r"|^terminate called",
     re.MULTILINE,
 )
@@ -176,7 +176,7 @@ def _whole(run: Run, command: Command, source: Path, place: Path) -> list[str]:
 
 
 def _map(path: Path, source: Path, command: Command) -> list[str]:
-    rgb = source if command.name == "predict RGB" else source.parent / "good_rgb.tif"
+    rgb = source if command.name in ("predict RGB", "predict --vectorize") else source.parent / "good_rgb.tif"
     with rasterio.open(path) as dataset, rasterio.open(rgb) as reference:
         values = dataset.read(1)
         same = dataset.crs == reference.crs and dataset.transform.almost_equals(reference.transform)
@@ -215,8 +215,9 @@ def _page(path: Path, source: Path, command: Command) -> list[str]:
 
 def _confidence(path: Path, source: Path, command: Command) -> list[str]:
     with rasterio.open(path) as dataset:
-        values = dataset.read(1, masked=True)
-        return [] if dataset.dtypes == ("uint8",) and (values.compressed() <= 100).all() else ["odd confidence"]
+        values = dataset.read(1)
+        known = values[~np.isnan(values)]
+        return [] if dataset.dtypes == ("float32",) and ((known >= 0) & (known <= 1)).all() else ["odd confidence"]
 
 
 def _item(path: Path, source: Path, command: Command) -> list[str]:

@@ -11,8 +11,9 @@ import rasterio
 
 import geoasanet as ga
 from geoasanet.classes import ClassSchema
-from geoasanet.cli.console import printable, shortened
+from geoasanet.cli.console import shortened
 from geoasanet.errors import ClassSchemaError, ConfigError, ManifestError, SceneError, said_of
+from geoasanet.printable import printable
 from geoasanet.raster.limits import LARGEST_SIDE, LARGEST_VALUE, check_openable, measured
 from geoasanet.raster.source import RasterSource, open_dataset
 from geoasanet.raster.tilefile import read_image

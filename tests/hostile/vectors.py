@@ -42,7 +42,9 @@ def _boxes(z: float | None = None) -> list[Any]:
     half = SPAN / 2
     corners = [(X, Y - half), (X + half, Y - half), (X, Y - SPAN), (X + half, Y - SPAN)]
     boxes = [shapely.box(x, y, x + half, y + half) for x, y in corners]
-    return boxes if z is None else [shapely.force_3d(box, z) for box in boxes]
+    if z is None:
+        return boxes
+    return [shapely.Polygon(np.insert(np.array(box.exterior.coords), 2, z, axis=1)) for box in boxes]
 
 
 def _shapes(make: Callable[[np.random.Generator], Sequence[Any]], **options: Any) -> Maker:

@@ -178,7 +178,8 @@ class ConfidenceReader(_Reader):
 
     def _check(self) -> None:
         super()._check()
-        kind = np.dtype(self.dataset.dtypes[0]).kind
+        dtype = self.dataset.dtypes[0]
+        kind = "c" if dtype.startswith("complex") else np.dtype(dtype).kind  # numpy has no complex integers
         if kind not in "uif":
             raise BandError(
                 f"The confidence raster {self.path} holds {self.dataset.dtypes[0]} values; 0 to 1 is needed.",
@@ -198,7 +199,8 @@ class ConfidenceReader(_Reader):
             BandError: If a value is not within 0..1.
         """
         pixels, hidden = self._pixels(row, stop)
-        result = np.asarray(pixels * self._scale + self._offset, np.float32)
+        with np.errstate(over="ignore"):  # infinity is refused below
+            result = np.asarray(pixels * self._scale + self._offset, np.float32)
         if self._nodata is not None:
             result[pixels == self._nodata] = np.nan
         if hidden is not None:
