@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from geoasanet.raster.source import open_dataset
+from geoasanet.raster.opening import open_dataset
 
 _KEYS = (
     ("IMAGERY", "ACQUISITIONDATETIME"),

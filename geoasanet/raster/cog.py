@@ -23,10 +23,10 @@ from geoasanet.errors import OutputError
 from geoasanet.interrupt import interruptible
 from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid
+from geoasanet.raster.opening import GDAL_ERRORS
 from geoasanet.raster.overviews import refer_to_overviews, write_overviews
 from geoasanet.raster.pieces import COUNTS_TAG, PRODUCTS, STRIP_ROWS, encode_faults, encode_rows, piece_name
 from geoasanet.raster.readback import check_whole, written
-from geoasanet.raster.source import GDAL_ERRORS
 from geoasanet.sample import RowBand
 
 _TILE = 512

@@ -14,9 +14,10 @@ from rasterio.warp import transform_bounds
 from geoasanet.classes import CLASSES_TAG
 from geoasanet.errors import GridError, SceneError
 from geoasanet.raster.grid import Grid, grid_of
+from geoasanet.raster.opening import open_dataset, reading
 from geoasanet.raster.polygons.legend import own_schema
 from geoasanet.raster.scaling import detect_scale
-from geoasanet.raster.source import RasterSource, open_dataset, reading
+from geoasanet.raster.source import RasterSource
 
 
 def describe_raster(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[str]]:

@@ -16,9 +16,10 @@ from geoasanet.interrupt import interruptible
 from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.labelvalues import unknown_value, value_table
+from geoasanet.raster.opening import open_dataset
 from geoasanet.raster.polygons.legend import own_schema
 from geoasanet.raster.scene import AlignedLayer
-from geoasanet.raster.source import RasterSource, open_dataset
+from geoasanet.raster.source import RasterSource
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geoasanet.errors import GridError
 from geoasanet.raster.grid import Grid, apply
-from geoasanet.raster.source import GDAL_ERRORS
+from geoasanet.raster.opening import GDAL_ERRORS
 
 _POINTS = 24
 """Points on each side of a footprint: straight lines of a projection are curves in longitude and latitude."""

@@ -15,7 +15,7 @@ from geoasanet.classes import NODATA
 from geoasanet.raster.figure import BLANK, Pixels
 from geoasanet.raster.grid import Grid, grid_of
 from geoasanet.raster.limits import measured
-from geoasanet.raster.source import open_dataset
+from geoasanet.raster.opening import open_dataset
 from geoasanet.sample import BoolArray
 
 PathLike = Path | str

@@ -14,7 +14,7 @@ from rasterio.windows import Window
 
 from geoasanet.errors import GeoASANetError, OutputError
 from geoasanet.raster.kernels import kernel
-from geoasanet.raster.source import GDAL_ERRORS
+from geoasanet.raster.opening import GDAL_ERRORS
 
 _ROWS = 512
 

@@ -13,8 +13,9 @@ from geoasanet.raster.burn import PolygonBurner
 from geoasanet.raster.crosswalk import LookupTable, MapClasses
 from geoasanet.raster.features import LabelFeatures
 from geoasanet.raster.grid import Grid
+from geoasanet.raster.opening import open_dataset
 from geoasanet.raster.polygons.legend import legend_of
-from geoasanet.raster.source import RasterSource, default_bands, open_dataset
+from geoasanet.raster.source import RasterSource, default_bands
 from geoasanet.raster.warp import CoordinateMap
 from geoasanet.windows import Window
 

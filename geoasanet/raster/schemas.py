@@ -8,8 +8,8 @@ from pathlib import Path
 from geoasanet.classes import ClassSchema, Color, default_colors
 from geoasanet.errors import ClassSchemaError, LabelError, said_of
 from geoasanet.raster.labels import is_vector, tagged_schema
+from geoasanet.raster.opening import open_dataset
 from geoasanet.raster.polygons.legend import legend_of
-from geoasanet.raster.source import open_dataset
 
 BESIDE = "classes.yaml"
 """Class schema that is found in the labels' folder."""

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from geoasanet.errors import BandError, SceneError
+from geoasanet.errors import BandError
 from geoasanet.raster.bandcheck import check_bands
 from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid, grid_of
-from geoasanet.raster.limits import check_openable, check_size, measured
-from geoasanet.raster.mosaic import Header, is_mosaic, mosaic_members, mosaic_vrt
+from geoasanet.raster.limits import measured
+from geoasanet.raster.opening import GDAL_ERRORS, open_dataset, reading, reason_of, unreadable
 from geoasanet.raster.probes import probe_windows
-from geoasanet.raster.quiet import quiet_georeference
-from geoasanet.raster.remote import INTERRUPTED_HINT, UNREACHABLE_HINT, is_remote, open_options, refusal
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
 
 STRIP_ROWS = 64
 """Rows of a scene that are read at a time, at most, when it is mapped."""
 
-_DECODERS = min(8, os.cpu_count() or 1)  # threads that decode the blocks of one read, where the format can
-
-GDAL_ERRORS = (RasterioError, CPLE_BaseError, SystemError)
-"""What rasterio raises when GDAL fails; the second is not always wrapped in the first, and the third is what it raises
-where GDAL fails without saying why."""
-
-_NO_RASTER_HINT = "Is it a GeoTIFF or another raster that gdalinfo can read, and complete?"
-_DAMAGED_HINT = "The file is truncated or damaged; copy or make it anew."
 _ON_ERROR_HINT = "The file is damaged; copy or make it anew, or add --on-error nodata to leave such blocks out."
 
 
@@ -81,7 +67,8 @@ class RasterSource:
         except BaseException:
             self._dataset.close()
             raise
-        self.dtype = np.result_type(*(np.dtype(self._dataset.dtypes[b - 1]) for b in self.bands))
+        dtypes = self._dataset.dtypes
+        self.dtype = np.result_type(*(np.dtype(dtypes[b - 1]) for b in self.bands))
         self._masked = any(MaskFlags.all_valid not in f for f in flags)
         self._shared_mask = all(MaskFlags.per_dataset in f for f in flags)
         any_band_suffices = self.dtype.kind == "u"
@@ -194,8 +181,8 @@ class RasterSource:
             found, has_data = self._read_at_once(asked)
         except GDAL_ERRORS as error:
             if self._faults is None:
-                raise _unreadable(self.path, self.role, block, error, _ON_ERROR_HINT) from None
-            self._faults.add(self.path, self.role, block, _reason(error.__cause__ or error, self.path))
+                raise unreadable(self.path, self.role, block, error, _ON_ERROR_HINT) from None
+            self._faults.add(self.path, self.role, block, reason_of(error.__cause__ or error, self.path))
             return
         source = Window(part.row - asked.row, part.col - asked.col, part.height, part.width).slices
         target = Window(part.row - window.row, part.col - window.col, part.height, part.width).slices
@@ -241,71 +228,3 @@ def default_bands(path: str | os.PathLike[str], role: str, wanted: int) -> tuple
             "Check that the rasters are in the order RGB, SAR, and that the checkpoint fits the sensor.",
         )
     return tuple(data[:wanted])
-
-
-def open_dataset(path: str, role: str, decoders: int = _DECODERS) -> Any:
-    """Return the open rasterio dataset of ``path``, whose blocks ``decoders`` threads decode.
-
-    Raises:
-        SceneError: If it is missing, not a raster, damaged, or declares more than can be read.
-    """
-    if is_mosaic(path):
-        return _open_mosaic(path, role, decoders)
-    check_openable(path, role)
-    return _open(path, path, role, decoders)
-
-
-def _open_mosaic(path: str, role: str, decoders: int) -> Any:
-    """Open several files as one virtual raster."""
-    headers = []
-    for name in mosaic_members(path, role):
-        with open_dataset(name, role) as dataset:
-            headers.append(Header.of(dataset))
-    return _open(mosaic_vrt(headers, path, role), path, role, decoders)
-
-
-def _open(what: str, path: str, role: str, decoders: int) -> Any:
-    """Open ``what``, which messages call ``path``."""
-    try:
-        with quiet_georeference(), rasterio.Env(GDAL_NUM_THREADS=str(decoders), **open_options(path)):
-            dataset = rasterio.open(what)
-    except (*GDAL_ERRORS, ValueError) as error:
-        reason = (is_remote(path) and refusal(path)) or _reason(error, path)
-        hint = UNREACHABLE_HINT if is_remote(path) else _NO_RASTER_HINT
-        raise SceneError(f"{role} raster {path} cannot be opened: {reason}.", hint) from None
-    if dataset.count == 0:
-        dataset.close()
-        raise SceneError(
-            f"{role} raster {path} holds no bands (a container of {len(dataset.subdatasets)} subdatasets?).",
-            "Give one subdataset as listed by gdalinfo.",
-        )
-    try:
-        with reading(path, role, "its header"):  # what GDAL puts off until it is asked for
-            _ = dataset.crs, dataset.transform, dataset.colorinterp, dataset.tags()
-        check_size(dataset, path, role)
-    except SceneError:
-        dataset.close()
-        raise
-    return dataset
-
-
-@contextlib.contextmanager
-def reading(path: str, role: str, what: object) -> Iterator[None]:
-    """Turn GDAL's read errors into a :class:`SceneError` that names the file and ``what`` was read (a window)."""
-    try:
-        yield
-    except GDAL_ERRORS as error:
-        raise _unreadable(path, role, what, error, _DAMAGED_HINT) from None
-    except MemoryError:
-        raise SceneError(f"{role} raster {path}: not enough memory to read {what}.", "") from None
-
-
-def _unreadable(path: str, role: str, what: object, error: BaseException, hint: str) -> SceneError:
-    hint = INTERRUPTED_HINT if is_remote(path) else hint
-    return SceneError(f"{role} raster {path} is unreadable in {what}: {_reason(error.__cause__ or error, path)}.", hint)
-
-
-def _reason(error: BaseException, path: str) -> str:
-    text = str(error).strip().rstrip(".").replace("\n", " ")
-    text = text.removeprefix(f"{path}: ").removeprefix(f"'{path}' ")
-    return text or type(error).__name__

@@ -19,8 +19,8 @@ from geoasanet.classes import NODATA, Color
 from geoasanet.errors import ManifestError, OutputError
 from geoasanet.raster.grid import Grid, grid_of
 from geoasanet.raster.limits import check_whole, measured
+from geoasanet.raster.opening import GDAL_ERRORS
 from geoasanet.raster.quiet import quiet_georeference
-from geoasanet.raster.source import GDAL_ERRORS
 from geoasanet.sample import BoolArray
 
 

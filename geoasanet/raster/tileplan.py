@@ -14,9 +14,9 @@ from geoasanet.classes import ClassSchema
 from geoasanet.errors import BandError, ConfigError
 from geoasanet.raster.faults import ReadFaults
 from geoasanet.raster.grid import Grid
+from geoasanet.raster.opening import open_dataset
 from geoasanet.raster.scaling import SAR_SCALES, SarScale, Scaling, detect_scale
 from geoasanet.raster.scene import Scene
-from geoasanet.raster.source import open_dataset
 
 
 @dataclass(frozen=True, slots=True)

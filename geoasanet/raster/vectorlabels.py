@@ -19,7 +19,7 @@ from geoasanet.classes import NODATA, ClassSchema
 from geoasanet.errors import LabelError, VectorError
 from geoasanet.raster.grid import Grid
 from geoasanet.raster.labelvalues import unknown_value, value_table
-from geoasanet.raster.source import GDAL_ERRORS
+from geoasanet.raster.opening import GDAL_ERRORS
 from geoasanet.raster.vectorread import finite, layer_name, reading_vector
 from geoasanet.windows import Window
 

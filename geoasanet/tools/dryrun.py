@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from geoasanet.errors import OutputError
+from geoasanet.raster.opening import open_dataset
 from geoasanet.raster.quiet import quiet_georeference
-from geoasanet.raster.source import open_dataset
 
 PathLike = str | os.PathLike[str]
 

@@ -71,7 +71,7 @@ def rehearse(job: VectorizeJob, warnings: list[str], *, progress: Progress = sil
         memory += int((ARC_MEMORY * trial.arcs + REGION_BYTES * trial.regions) * scale)
     inputs = [InputFile.raster(job.map_path, "map")]
     if job.confidence_path is not None:
-        inputs.append(InputFile.raster(job.confidence_path, "confidence raster"))
+        inputs.append(InputFile.raster(job.confidence_path, "confidence"))
     spaces = space_needed([(job.target, size + temporary)])
     tried = min(PARTS, len(job.reader.strips()))
     return DryRun(

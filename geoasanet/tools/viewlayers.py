@@ -20,7 +20,8 @@ from geoasanet.raster import preview
 from geoasanet.raster.bandcheck import check_bands
 from geoasanet.raster.figure import BLANK, Pixels, ramp
 from geoasanet.raster.grid import Grid
-from geoasanet.raster.source import default_bands, open_dataset, reading
+from geoasanet.raster.opening import open_dataset, reading
+from geoasanet.raster.source import default_bands
 
 QUALITY = 80
 """Of lossy WebP, for RGB and SAR."""
@@ -144,8 +145,8 @@ def confidence_layer(path: str, grid: Grid, low: float) -> Layer:
         SceneError: If it cannot be read.
         NoOverlapError: If it shows nothing of ``grid``.
     """
-    _check_bands(path, (1,), "confidence raster")
-    with open_dataset(path, "confidence raster") as dataset, reading(path, "confidence raster", _PIXELS):
+    _check_bands(path, (1,), "confidence")
+    with open_dataset(path, "confidence") as dataset, reading(path, "confidence", _PIXELS):
         values = preview.read_values(path, grid) * dataset.scales[0] + dataset.offsets[0]
     valid = np.isfinite(values)
     if not valid.any():

@@ -29,7 +29,7 @@ from geoasanet.errors import (
     NonFiniteError,
 )
 from geoasanet.metrics import Metrics, confusion
-from geoasanet.raster.source import quiet_georeference
+from geoasanet.raster.quiet import quiet_georeference
 from geoasanet.tools.evaluate import DatasetEvaluation, evaluate
 from tests.evaluate.conftest import refused
 from tests.evaluate.folders import GRAY, RedNet, known, known_tile, random_folder, write_lists, write_tile

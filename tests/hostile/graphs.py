@@ -100,8 +100,8 @@ def _endless(onnx: Any, first: str, then: str) -> list[Any]:
 
 
 def _expanded(onnx: Any, first: str, then: str) -> list[Any]:
-    """A tensor of 2^42 values that is summed up again."""
-    shape = onnx.numpy_helper.from_array(np.array([2**22, 1, 1, 1, 2**20], np.int64), "shape")
+    """A tensor of 2^36 copies, of which the largest is taken."""
+    shape = onnx.numpy_helper.from_array(np.array([2**36, 1, 1, 1, 1], np.int64), "shape")
     axes = onnx.numpy_helper.from_array(np.array([0], np.int64), "axes")
     helper = onnx.helper
     return [

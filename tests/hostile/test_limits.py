@@ -10,13 +10,19 @@ import pytest
 import rasterio
 
 import geoasanet as ga
+from geoasanet.bands import SensorBands
 from geoasanet.classes import ClassSchema
 from geoasanet.cli.console import shortened
-from geoasanet.errors import ClassSchemaError, ConfigError, ManifestError, SceneError, said_of
+from geoasanet.errors import BandError, ClassSchemaError, ConfigError, ManifestError, SceneError, said_of
+from geoasanet.files import read_limited
 from geoasanet.printable import printable
+from geoasanet.raster.bandcheck import MOST_BANDS
 from geoasanet.raster.limits import LARGEST_SIDE, LARGEST_VALUE, check_openable, measured
-from geoasanet.raster.source import RasterSource, open_dataset
+from geoasanet.raster.opening import open_dataset
+from geoasanet.raster.source import RasterSource
 from geoasanet.raster.tilefile import read_image
+from geoasanet.raster.tileplan import SceneFiles
+from geoasanet.tools.tileinputs import prefixes
 from geoasanet.windows import Window
 from geoasanet.yamltext import MOST_VALUES, YamlError, parse_yaml, read_yaml
 from tests.conftest import UTM, PixelNet, write_raster
@@ -192,3 +198,40 @@ def test_nothing_acts_on_the_terminal() -> None:
 def test_schemas_of_other_things_are_refused(data: dict[str, object]) -> None:
     with pytest.raises(ClassSchemaError):
         ClassSchema.from_dict(data)
+
+
+def test_files_are_read_up_to_a_size(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1 << 20))
+    assert read_limited(path, 1 << 20) == bytes(1 << 20)
+    with pytest.raises(OSError, match="larger than 0 MiB"):
+        read_limited(path, (1 << 20) - 1)
+    for other, reason in ((tmp_path, "a folder"), (Path("/dev/zero"), "a pipe or device")):
+        with pytest.raises(OSError, match=reason):
+            read_limited(other, 9)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(1e13, 1.0), (0.0, 1e-13), (0.0, 1e13)])
+def test_statistics_are_those_of_pixels(mean: float, std: float) -> None:
+    with pytest.raises(ConfigError, match="none of pixels"):
+        SensorBands((mean,), (std,))
+
+
+def test_so_many_bands_are_not_read_unasked(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "many.tif", np.ones((MOST_BANDS + 1, 2, 2), np.uint8))
+    with pytest.raises(BandError, match=rf"{MOST_BANDS + 1} bands of SAR raster .*Choose some with --sar-bands"):
+        RasterSource(str(path), tuple(range(1, MOST_BANDS + 2)), "SAR")
+
+
+def test_names_of_tiles_stay_within_what_datasets_hold(tmp_path: Path) -> None:
+    names = [f"{'ü' * 120}{i}.tif" for i in range(2)]
+    first, second = prefixes([SceneFiles(name, "s.tif", None, None, "") for name in names])
+    assert first != second and max(len(first.encode()), len(second.encode())) < 170
+
+
+def test_libraries_are_quiet_about_damaged_hdf5(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "noise.tif"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + np.random.default_rng(0).bytes(2000))
+    with pytest.raises(SceneError, match="cannot be opened"):
+        open_dataset(str(path), "SAR")
+    assert capfd.readouterr().err == ""

@@ -52,7 +52,7 @@ def test_all_options(make_map: MakeMap, tmp_path: Path) -> None:
     before = contents(tmp_path)
     options = {"min_area": 500, "simplify": 15, "smooth": 1, "classes": ["water", "forest"], "dissolve": True}
     found = vectorize(source, out=tmp_path / "out.fgb", confidence=sure, dry_run=True, **options)
-    assert found.work[1].total == 2 and [i.role for i in found.inputs] == ["map", "confidence raster"]
+    assert found.work[1].total == 2 and [i.role for i in found.inputs] == ["map", "confidence"]
     assert contents(tmp_path) == before
     empty = make_map(np.full((5, 7), 255, np.uint8), "empty.tif")
     assert vectorize(empty, out=tmp_path / "out.fgb", dry_run=True).work[1].total == 0

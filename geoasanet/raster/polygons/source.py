@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from rasterio.windows import Window as RasterioWindow
 from geoasanet.classes import NODATA
 from geoasanet.errors import BandError, GridError
 from geoasanet.raster.grid import Grid, grid_of
-from geoasanet.raster.source import open_dataset, reading
+from geoasanet.raster.opening import open_dataset, reading
 from geoasanet.windows import Window
 
 STRIP_PIXELS = 1 << 22
@@ -33,7 +33,7 @@ class _Reader:
         BandError: If it has more than one band besides alpha.
     """
 
-    role = "raster"
+    role: ClassVar[str]
 
     def __init__(self, path: str, handles: int) -> None:
         self.path = path
@@ -69,7 +69,7 @@ class _Reader:
         data = [c for c in self.dataset.colorinterp if c != ColorInterp.alpha]
         if len(data) != 1:
             raise BandError(
-                f"The {self.role} {self.path} has {len(data)} bands, one is needed.",
+                f"The {self.role} raster {self.path} has {len(data)} bands, one is needed.",
                 f"Extract one: gdal_translate -b 1 {self.path} one_band.tif",
             )
 
@@ -162,7 +162,7 @@ class ConfidenceReader(_Reader):
         BandError: If it has several bands, or integers without a scale.
     """
 
-    role = "confidence raster"
+    role = "confidence"
 
     def __init__(self, path: str, handles: int, grid: Grid, map_path: str) -> None:
         super().__init__(path, handles)
