@@ -17,6 +17,7 @@ import shapely
 
 from geoasanet.models.checkpoint import load_checkpoint
 from geoasanet.raster.dataset import open_dataset_folder
+from geoasanet.raster.vectorwriter import LAYER
 from tests.hostile.commands import Command
 
 LONGEST = 1500
@@ -196,7 +197,7 @@ def _dataset(path: Path, source: Path, command: Command) -> list[str]:
 
 
 def _polygons(path: Path, source: Path, command: Command) -> list[str]:
-    frame = pyogrio.read_dataframe(path)
+    frame = pyogrio.read_dataframe(path, layer=LAYER)
     if not shapely.is_valid(frame.geometry.values).all():
         return ["invalid polygons"]
     columns = [c for c in ("area_m2", "perimeter_m", "confidence") if c in frame]
