@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from geoasanet.bands import InputBands, SensorBands
 from geoasanet.device import Precision, choose_precision, computing_in
 from geoasanet.errors import ConfigError, DeviceError, ModelError, NonFiniteError
+from geoasanet.inference.allocator import keep_freed_memory
 from geoasanet.inference.lanes import LanePlan, Lanes
 from geoasanet.models.accelerate import accelerate
 from geoasanet.models.network import Network
@@ -42,7 +43,7 @@ class Predictor:
         leave_softmax: Yield logits instead of probabilities where their blending takes the softmax at less cost: on a
             CPU, without ``tta``. :attr:`yields_logits` tells.
         lanes: How windows share the CPU; the machine's own plan if None. A model that is no :class:`Network` may
-            keep state between calls and gets one window after the other.
+            keep state between calls and gets one window after the other, in a thread of its own.
 
     Raises:
         ConfigError: If an argument is impossible.
@@ -75,9 +76,11 @@ class Predictor:
         self._pad_batches = compile
         self._layout = torch.contiguous_format
         self._lanes: LanePlan | None = None
+        if device.type == "cpu":
+            keep_freed_memory()
+            alone = LanePlan(1, torch.get_num_threads())
+            self._lanes = (lanes or LanePlan.of_machine()) if isinstance(model, Network) else alone
         if isinstance(model, Network):
-            if device.type == "cpu":
-                self._lanes = lanes or LanePlan.of_machine()
             model = accelerate(model, device)
             self._layout = torch.channels_last
         if isinstance(model, nn.Module):

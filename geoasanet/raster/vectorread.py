@@ -80,7 +80,7 @@ def read_layer(path: str, role: str, *, polygons: bool = False) -> tuple[Any, li
         import pyogrio
 
         layer, count = layer_name(path, role, polygons=polygons)
-        remarks = [f"Took layer {layer!r} of {path}, one of {count}."] if count > 1 else []
+        remarks = [f"Took layer {layer!r} of {path}, the first of {count}."] if count > 1 else []
         return pyogrio.read_dataframe(path, layer=layer), remarks
 
 
