@@ -91,6 +91,9 @@ class DeviceError(GeoASANetError, RuntimeError):
 class NonFiniteError(GeoASANetError, ArithmeticError):
     """A network or a loss gave NaN or infinity."""
 
+    sample: object = None
+    """What the network was given, where that is known."""
+
 
 @contextlib.contextmanager
 def said_of(what: str, *kinds: type[GeoASANetError]) -> Iterator[None]:

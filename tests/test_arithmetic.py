@@ -123,6 +123,6 @@ def test_lanes_leave_the_number_of_threads_as_it_was_and_hand_errors_on():
 
 
 def test_a_model_of_the_user_s_own_gets_one_window_after_the_other():
-    assert Predictor(lambda rgb, sar: rgb, None, 3, device=CPU)._lanes is None
+    assert Predictor(lambda rgb, sar: rgb, None, 3, device=CPU)._lanes == LanePlan(1, torch.get_num_threads())
     network = create_model("asanet", 3, encoder={"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 16]})
     assert Predictor(network, None, 3, device=CPU)._lanes == LanePlan.of_machine()

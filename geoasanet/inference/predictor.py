@@ -129,10 +129,12 @@ class Predictor:
         for sample, prediction in zip(samples, batch.predictions, strict=False):
             probabilities = torch.softmax(prediction, 0) if self.yields_logits else prediction
             if not torch.isfinite(probabilities).all():
-                raise NonFiniteError(
+                error = NonFiniteError(
                     f"The network gave NaN or infinity in {sample.window} (precision {self.precision}).",
                     "Try --precision fp32; if it persists, the checkpoint is damaged or does not fit the data.",
                 )
+                error.sample = sample
+                raise error
 
     def _predict(self, samples: Sequence[Sample]) -> list[_Batch]:
         if not samples:

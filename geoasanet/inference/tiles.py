@@ -78,23 +78,26 @@ def sample_of(tile: Tile) -> Sample:
 
 def _predict(predictor: Predictor, tiles: Iterable[Tile]) -> Iterator[TilePrediction]:
     """Yield predictions for tiles of one size."""
-    waiting: collections.deque[Tile] = collections.deque()
+    waiting: collections.deque[tuple[Tile, Sample]] = collections.deque()
 
     def samples() -> Iterator[Sample]:
         for tile in tiles:
-            waiting.append(tile)
-            yield sample_of(tile)
+            sample = sample_of(tile)
+            waiting.append((tile, sample))
+            yield sample
 
     try:
         for probabilities in predictor.run(samples()):
             assert probabilities is not None
-            tile = waiting.popleft()
+            tile, _ = waiting.popleft()
             best = probabilities.max(dim=0)
             classes = best.indices.byte().cpu().numpy()
             confidence = best.values.cpu().numpy()
             classes[~tile.valid], confidence[~tile.valid] = NODATA, np.nan
             yield TilePrediction(tile, classes, confidence, probabilities)
     except (ModelError, NonFiniteError) as error:
-        some = ", ".join(repr(tile.name) for tile in itertools.islice(waiting, 5))
-        where = f"{'among tiles' if len(waiting) > 1 else 'tile'} {some}{' …' if len(waiting) > 5 else ''}"
+        known = error.sample if isinstance(error, NonFiniteError) else None
+        names = [tile.name for tile, sample in waiting if known is None or sample is known]
+        some = ", ".join(map(repr, names[:5]))
+        where = f"{'among tiles' if len(names) > 1 else 'tile'} {some}{' …' if len(names) > 5 else ''}"
         raise type(error)(f"{str(error.args[0]).rstrip('.')} ({where}).", error.hint) from error

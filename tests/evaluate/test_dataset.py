@@ -118,7 +118,7 @@ class TestInput:
         random_folder(tmp_path, [(40, 40)] * 4)
         broken: dict[str, Any] = {"checkpoint": known(Broken()), "data": tmp_path}
         refused(NonFiniteError, r"NaN or infinity .*\(tile 't2'\)\. Try --precision", tmp_path, **broken, batch_size=1)
-        refused(ModelError, r"\(among tiles 't0', 't1'\)", tmp_path, **_with(broken, RedNet(2)), batch_size=2)
+        refused(ModelError, r"\(among tiles 't0', 't1'", tmp_path, **_with(broken, RedNet(2)), batch_size=2)
 
 
 def _with(arguments: dict[str, Any], model: torch.nn.Module) -> dict[str, Any]:
