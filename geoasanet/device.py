@@ -102,20 +102,27 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(most: int | None = None) -> None:
     """Let this process keep what its C library would give back to the system after every large allocation.
 
     Training on a CPU takes and frees the same large blocks in every step; with glibc's defaults a third of its time
-    goes into pages that the system takes back and clears. Does nothing where the C library is another.
+    goes into pages that the system takes back and clears. Of a map it is up to 8 %. Does nothing where the C library
+    is another.
+
+    Args:
+        most: Bytes to keep, in blocks of less than 32 MiB; None for all.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, -1)
+        if most is None:
+            mallopt(_M_MMAP_MAX, 0)
+        else:
+            mallopt(_M_MMAP_THRESHOLD, 1 << 25)
+        mallopt(_M_TRIM_THRESHOLD, -1 if most is None else most)
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """How Linux names the instructions, on x86 and on ARM."""

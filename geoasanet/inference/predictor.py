@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geoasanet.bands import InputBands, SensorBands
-from geoasanet.device import Precision, choose_precision, computing_in
+from geoasanet.device import Precision, choose_precision, computing_in, keep_freed_memory
 from geoasanet.errors import ConfigError, DeviceError, ModelError, NonFiniteError
-from geoasanet.inference.allocator import keep_freed_memory
 from geoasanet.inference.lanes import LanePlan, Lanes
 from geoasanet.models.accelerate import accelerate
 from geoasanet.models.network import Network
@@ -24,6 +23,7 @@ from geoasanet.sample import Sample
 
 _AUTO_BATCH = {"cpu": 1, "cuda": 32}
 _SMALL_BATCH = 4
+_KEPT_BYTES = 1 << 28
 
 
 class Predictor:
@@ -77,7 +77,7 @@ class Predictor:
         self._layout = torch.contiguous_format
         self._lanes: LanePlan | None = None
         if device.type == "cpu":
-            keep_freed_memory()
+            keep_freed_memory(_KEPT_BYTES)
             alone = LanePlan(1, torch.get_num_threads())
             self._lanes = (lanes or LanePlan.of_machine()) if isinstance(model, Network) else alone
         if isinstance(model, Network):

@@ -23,7 +23,7 @@ from geoasanet.tools.trainnet import (
     size_notes,
     weights_of_classes,
 )
-from geoasanet.training.failures import plain_failures
+from geoasanet.training.failures import check_batch, plain_failures
 from geoasanet.training.learner import Learner
 from geoasanet.training.log import RunLog
 from geoasanet.training.loop import BEST, LAST, Run, fit
@@ -102,6 +102,7 @@ def run_job(job: TrainJob) -> TrainResult:
         )
         network = build_network(recipe, found) if network is None else network
         check_tile_size(network, found, dataset)
+        check_batch(config, found.bands, processes.world // processes.here)
         learner = Learner(network, config, weights_of_classes(config, found, dataset), processes, arithmetic)
         run = Run(job.out, config, found, learner, loader_workers(config, processes), _summary(config, found), watch)
         notes += [*found.warnings, *size_notes(network, processes)]

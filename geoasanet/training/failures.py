@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import torch
 
+from geoasanet.bands import InputBands
 from geoasanet.config import TrainConfig
 from geoasanet.device import device_name
 from geoasanet.errors import DeviceError
 
 _NO_MEMORY = ("can't allocate memory", "could not create a primitive", "Cannot allocate memory")
 """What torch and oneDNN say on a CPU when memory is gone."""
+
+
+def check_batch(config: TrainConfig, bands: InputBands, machines: int) -> None:
+    """Raise, before any of it is taken, if a batch's images alone are larger than this machine's memory.
+
+    Args:
+        config: The training.
+        bands: Of the images, four bytes a value.
+        machines: Among how many a batch is shared.
+
+    Raises:
+        DeviceError: If they are.
+    """
+    needed = 4 * (len(bands.rgb) + len(bands.sar)) * config.crop_size**2 * config.batch_size // machines
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > memory:
+            raise DeviceError(
+                f"The images of a batch take {needed / 2**30:.3g} GiB (batch_size {config.batch_size}, crop_size "
+                f"{config.crop_size}), this machine has {memory / 2**30:.0f} GiB.",
+                "Use a smaller batch_size or crop_size.",
+            )
 
 
 @contextlib.contextmanager
