@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from geoasanet.interrupt import HeldBack
 from geoasanet.raster import vectorwriter
 from tests.conftest import write_raster
 from tests.hostile.good import pixels
+
+
+@pytest.fixture(autouse=True)
+def usual_handler() -> Iterator[None]:
+    """Hear Ctrl-C as Python does; torch's launcher, which other tests use, leaves a handler of its own behind."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class TestHeldBack:
