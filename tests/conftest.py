@@ -88,6 +88,15 @@ def scene_files(make_raster: Callable[..., Path]) -> Callable[..., tuple[Path, P
     return make
 
 
+def small_asanet() -> torch.nn.Module:
+    """Return an untrained ASANet of five classes and one SAR band, always the same."""
+    import geoasanet as ga
+
+    torch.manual_seed(0)
+    encoder = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
+    return ga.create_model("asanet", 5, (3, 1), encoder, decoder_channels=16, auxiliary_channels=8)
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained ASANet for windows of 64 pixels, 8-bit optical and one SAR band of linear power."""
@@ -95,9 +104,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from geoasanet.bands import InputBands, SensorBands
     from geoasanet.classes import ClassSchema
 
-    torch.manual_seed(0)
-    encoder = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
-    model = ga.create_model("asanet", 5, (3, 1), encoder, decoder_channels=16, auxiliary_channels=8)
+    model = small_asanet()
     path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
     bands = InputBands(SensorBands((120.0,) * 3, (70.0,) * 3), SensorBands((0.2,), (0.1,), "linear"))
     classes = ClassSchema.from_names(["water", "forest", "field", "town", "bare"])

@@ -37,7 +37,7 @@ from geoasanet.errors import (
 )
 from geoasanet.inference import mapping
 from geoasanet.tools.predict import predict
-from tests.conftest import PixelNet, PlaceNet, write_raster
+from tests.conftest import PixelNet, PlaceNet, small_asanet, write_raster
 
 Files = Callable[..., tuple[Path, Path]]
 CLASSES = ["water", "forest", "field", "town", "bare"]
@@ -67,11 +67,8 @@ def pixels(path: Path) -> np.ndarray:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained ASANet for one SAR band in dB."""
-    torch.manual_seed(0)
-    encoder = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
-    model = ga.create_model("asanet", 5, (3, 1), encoder, decoder_channels=16, auxiliary_channels=8)
     path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
-    ga.save_checkpoint(path, model, classes=SCHEMA, bands=BANDS, window_size=64)
+    ga.save_checkpoint(path, small_asanet(), classes=SCHEMA, bands=BANDS, window_size=64)
     return path
 
 

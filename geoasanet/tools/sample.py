@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Mapping
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 from geoasanet.classes import NODATA
 from geoasanet.design import LARGEST_STRATUM, DesignEstimates, StratifiedSample, class_sample, estimate
 from geoasanet.errors import ConfigError, LabelError
+from geoasanet.files import read_limited
 from geoasanet.raster.features import LabelFeatures
 
 BY_CLASS = "stratified by map class (Olofsson et al. 2014)"
 BY_STRATA = "stratified by the points' own strata (Stehman 2014)"
+
+_LARGEST_LIST = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,7 @@ def read_sizes(path: str | os.PathLike[str]) -> dict[str, float]:
     sizes: dict[str, float] = {}
     source = Path(path)
     try:
-        if source.exists() and not source.is_file():
-            raise ConfigError(f"{path} is no file.", needed)
-        with source.open(newline="", encoding="utf-8-sig") as file:
+        with io.StringIO(read_limited(source, _LARGEST_LIST).decode("utf-8-sig"), newline="") as file:
             rows = csv.DictReader(file)
             if not {"stratum", "size"} <= set(rows.fieldnames or ()):
                 raise ConfigError(f"{path} has the columns {', '.join(rows.fieldnames or ()) or 'none'}.", needed)
@@ -168,7 +170,9 @@ def read_sizes(path: str | os.PathLike[str]) -> dict[str, float]:
                     )
                 sizes[name] = size
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"Sizes of strata cannot be read from {path}: {error}.", needed) from None
+        raise ConfigError(
+            f"Sizes of strata cannot be read from {path}: {getattr(error, 'strerror', None) or error}.", needed
+        ) from None
     if not sizes:
         raise ConfigError(f"{path} lists no stratum.", needed)
     return sizes

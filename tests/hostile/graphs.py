@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from tests.hostile import tiff
-
-Maker = Callable[[Path, Path, np.random.Generator], Path]
-"""Writes a hostile file made of the good one into a folder and returns its path."""
+from tests.hostile.makers import Maker, changed_bytes, content, setting
 
 Model = Any
 """onnx.ModelProto."""
@@ -47,12 +45,7 @@ def _description(change: Callable[[dict[str, Any]], Any]) -> Maker:
 
 
 def _set(*keys: str, value: Any) -> Maker:
-    def change(data: dict[str, Any]) -> None:
-        for key in keys[:-1]:
-            data = data[key]
-        data[keys[-1]] = value
-
-    return _description(change)
+    return _description(setting(*keys, value=value))
 
 
 def _after(*nodes: Callable[[Any, str, str], Any]) -> Maker:
@@ -213,24 +206,6 @@ def _twice(model: Model, onnx: Any) -> None:
     model.metadata_props.add(key="geoasanet", value=entry.value.replace("asanet", "nobody"))
 
 
-def _changed_bytes(change: Callable[[Path, np.random.Generator], Path]) -> Maker:
-    def make(folder: Path, good: Path, rng: np.random.Generator) -> Path:
-        path = folder / "hostile.onnx"
-        path.write_bytes(good.read_bytes())
-        return change(path, rng)
-
-    return make
-
-
-def _content(data: bytes) -> Maker:
-    def make(folder: Path, good: Path, rng: np.random.Generator) -> Path:
-        path = folder / "hostile.onnx"
-        path.write_bytes(data)
-        return path
-
-    return make
-
-
 GRAPHS: dict[str, Maker] = {
     "sound": _graph(lambda model, onnx: None),
     "endless loop": _after(_endless),
@@ -294,13 +269,15 @@ GRAPHS: dict[str, Maker] = {
     ),
     "statistics of others": _set("bands", "sar", value={"mean": [1, 2], "std": [1, 1], "scale": "db"}),
     "network of others": _set("name", value="../../etc/passwd"),
-    "bits flipped": _changed_bytes(lambda path, rng: tiff.flip_bits(path, rng, int(rng.integers(1, 20)))),
-    "bits flipped at the start": _changed_bytes(lambda path, rng: tiff.flip_bits(path, rng, 3, 0, 300)),
-    "cut short": _changed_bytes(lambda path, rng: tiff.cut(path, float(rng.uniform(0, 0.999)))),
-    "empty": _content(b""),
-    "text": _content(b"hello"),
-    "web page": _content(b"<html>404</html>"),
-    "a field of gigabytes": _content(b"\x3a\xff\xff\xff\xff\x07" + bytes(100)),
-    "deep fields": _content(b"\x3a" * 50_000),
+    "bits flipped": changed_bytes(
+        "hostile.onnx", lambda path, rng: tiff.flip_bits(path, rng, int(rng.integers(1, 20)))
+    ),
+    "bits flipped at the start": changed_bytes("hostile.onnx", lambda path, rng: tiff.flip_bits(path, rng, 3, 0, 300)),
+    "cut short": changed_bytes("hostile.onnx", lambda path, rng: tiff.cut(path, float(rng.uniform(0, 0.999)))),
+    "empty": content("hostile.onnx", b""),
+    "text": content("hostile.onnx", b"hello"),
+    "web page": content("hostile.onnx", b"<html>404</html>"),
+    "a field of gigabytes": content("hostile.onnx", b"\x3a\xff\xff\xff\xff\x07" + bytes(100)),
+    "deep fields": content("hostile.onnx", b"\x3a" * 50_000),
 }
 """ONNX files by kind."""

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from tests.hostile import tiff
+from tests.hostile.makers import Maker, changed_bytes, content
 from tests.hostile.weights import Attack
 
-Maker = Callable[[Path, Path, np.random.Generator], Path]
-"""Writes a hostile file made of the good one into a folder and returns its path."""
 Records = dict[str, bytes]
 
 
@@ -84,24 +83,6 @@ def _pickled(records: Records) -> None:
             records[name] = pickle.dumps(Attack())
 
 
-def _changed_bytes(change: Callable[[Path, np.random.Generator], Path]) -> Maker:
-    def make(folder: Path, good: Path, rng: np.random.Generator) -> Path:
-        path = folder / "hostile.pt2"
-        path.write_bytes(good.read_bytes())
-        return change(path, rng)
-
-    return make
-
-
-def _content(data: bytes) -> Maker:
-    def make(folder: Path, good: Path, rng: np.random.Generator) -> Path:
-        path = folder / "hostile.pt2"
-        path.write_bytes(data)
-        return path
-
-    return make
-
-
 _META = "tensor_meta"
 PROGRAMS: dict[str, Maker] = {
     "sound": _records(lambda records: None),
@@ -150,13 +131,13 @@ PROGRAMS: dict[str, Maker] = {
     "paths upwards": _records(lambda records: {f"../../{name}": data for name, data in records.items()}),
     "compressed": _records(lambda records: None, zipfile.ZIP_DEFLATED),
     "nothing inside": _records(lambda records: {}),
-    "bits flipped": _changed_bytes(lambda path, rng: tiff.flip_bits(path, rng, int(rng.integers(1, 30)))),
-    "bits flipped at the end": _changed_bytes(
-        lambda path, rng: tiff.flip_bits(path, rng, 9, path.stat().st_size - 20_000)
+    "bits flipped": changed_bytes("hostile.pt2", lambda path, rng: tiff.flip_bits(path, rng, int(rng.integers(1, 30)))),
+    "bits flipped at the end": changed_bytes(
+        "hostile.pt2", lambda path, rng: tiff.flip_bits(path, rng, 9, path.stat().st_size - 20_000)
     ),
-    "cut short": _changed_bytes(lambda path, rng: tiff.cut(path, float(rng.uniform(0, 0.999)))),
-    "pickle": _content(pickle.dumps(Attack())),
-    "empty": _content(b""),
-    "text": _content(b"hello"),
+    "cut short": changed_bytes("hostile.pt2", lambda path, rng: tiff.cut(path, float(rng.uniform(0, 0.999)))),
+    "pickle": content("hostile.pt2", pickle.dumps(Attack())),
+    "empty": content("hostile.pt2", b""),
+    "text": content("hostile.pt2", b"hello"),
 }
 """``.pt2`` files by kind."""

@@ -17,9 +17,7 @@ import numpy as np
 import torch
 
 from tests.hostile import tiff
-
-Maker = Callable[[Path, Path, np.random.Generator], Path]
-"""Writes a hostile file made of the good one into a folder and returns its path."""
+from tests.hostile.makers import Maker, content, setting
 
 
 class Attack:
@@ -72,12 +70,7 @@ def _description(change: Callable[[dict[str, Any]], Any]) -> Maker:
 
 
 def _set(*keys: str, value: Any) -> Maker:
-    def change(data: dict[str, Any]) -> None:
-        for key in keys[:-1]:
-            data = data[key]
-        data[keys[-1]] = value
-
-    return _description(change)
+    return _description(setting(*keys, value=value))
 
 
 def _tensor(key: str, value: Any) -> Maker:
@@ -274,15 +267,6 @@ def _pickle(data: bytes) -> Maker:
     return _archive(lambda records: {name: data if name.endswith("data.pkl") else v for name, v in records.items()})
 
 
-def _bytes(content: bytes) -> Maker:
-    def make(folder: Path, good: Path, rng: np.random.Generator) -> Path:
-        path = folder / "hostile.pth"
-        path.write_bytes(content)
-        return path
-
-    return make
-
-
 def _flipped_pth(folder: Path, good: Path, rng: np.random.Generator) -> Path:
     path = folder / "hostile.pth"
     path.write_bytes(good.read_bytes())
@@ -352,12 +336,12 @@ PICKLES: dict[str, Maker] = {
     "pickle: extension": _pickle(b"\x80\x02\x82\x01."),
     "pickle: stray global": _pickle(b"cos\nsystem\n(S'touch EXECUTED'\ntR."),
     "pickle: stack empty": _pickle(b"\x80\x020."),
-    "noise": lambda folder, good, rng: _bytes(rng.bytes(2000))(folder, good, rng),
+    "noise": lambda folder, good, rng: content("hostile.pth", rng.bytes(2000))(folder, good, rng),
     "bits flipped": _flipped_pth,
     "cut short": _cut,
-    "empty": _bytes(b""),
-    "text": _bytes(b"hello"),
-    "web page": _bytes(b"<html>404</html>"),
+    "empty": content("hostile.pth", b""),
+    "text": content("hostile.pth", b"hello"),
+    "web page": content("hostile.pth", b"<html>404</html>"),
 }
 """Checkpoints of the original code by kind, made of a good one."""
 
@@ -402,7 +386,7 @@ STATES: dict[str, Maker] = {
     "empty": _state({}),
     "a list": _state([1, 2]),
     "words": _state(dict.fromkeys(("iteration", "model", "optimizer", "rng", "scheduler", "sampler"), "x")),
-    "text": lambda folder, good, rng: _bytes(b"hello")(folder, good, rng).rename(folder / "state.pt"),
+    "text": lambda folder, good, rng: content("hostile.pth", b"hello")(folder, good, rng).rename(folder / "state.pt"),
     "every entry null": _changed_state(dict.fromkeys),
     "every entry a number": _changed_state(lambda state: dict.fromkeys(state, -7)),
     "one entry missing": _changed_state(lambda state: {k: v for i, (k, v) in enumerate(state.items()) if i != 1}),
