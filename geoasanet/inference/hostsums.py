@@ -15,20 +15,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoasanet.classes import NODATA
-from geoasanet.raster.kernels import kernel
+from geoasanet.raster.kernels import bits_of_float, float_of_bits, kernel
 from geoasanet.sample import BoolArray
 
 FloatArray = NDArray[np.float32]
 
-_LEAST = np.float32(-87.0)  # exp of it is nearly the smallest normal float32
-_PER_LN2 = np.float32(1 / np.log(2))
-_LN2_HIGH = np.float32(0.693359375)  # few bits, so that its multiples are exact
-_LN2_LOW = np.float32(np.log(2) - 0.693359375)
-_SHIFT = np.float32(
-    1.5 * 2**23 + 127
-)  # added, it rounds to a whole number, whose bits come last, as exponents need them
-_ONE = np.float32(1)
-_P2, _P3, _P4, _P5, _P6 = (np.float32(1 / math.factorial(n)) for n in range(2, 7))
+_EXPONENT = np.int32(23)  # bits of a float32 that come after its exponent
+_LN2_HIGH = 0.693359375  # few bits, so that its multiples are exact
+_CONSTANTS = tuple(
+    np.float32(value)
+    for value in (
+        -87.0,  # exp of it is nearly the smallest normal float32
+        1 / math.log(2),
+        1.5 * 2**23 + 127,  # added, it rounds to a whole number, whose bits come last, as exponents need them
+        _LN2_HIGH,
+        math.log(2) - _LN2_HIGH,
+        *(1 / math.factorial(n) for n in (6, 5, 4, 3, 2, 1)),
+    )
+)
+"""What :func:`_exponentials` takes: least argument, 1 / ln 2, shift, ln 2 in two parts, Taylor's coefficients."""
 
 
 class HostSums:
@@ -95,6 +100,7 @@ class HostSums:
             out.classes,
             out.confidence,
             out.probabilities,
+            _CONSTANTS,
         )
         self._waiting = len(row_weight) - len(columns)
 
@@ -149,21 +155,27 @@ def _add_window(
     classes: Any,
     confidence: Any,
     probabilities: Any,
+    constants: Any,
 ) -> None:
-    """Add a window and take out what it completes; see :meth:`HostSums.add`."""
+    """Add a window and take out what it completes; see :meth:`HostSums.add`.
+
+    The larger of two values goes to an array that neither of them is in: a value that stays where it is becomes a
+    masked store, which takes some processors twenty times as long as a plain one.
+    """
     num_classes, size, _ = pixels.shape
     finished = classes.shape[0]
     keep_confidence, keep_probabilities = confidence.size > 0, probabilities.size > 0
-    sums, best = np.empty(size, np.float32), np.empty(count, np.float32)
+    sums, best, better = np.empty(size, np.float32), np.empty(count, np.float32), np.empty(count, np.float32)
     factors, scores = np.empty(size, np.float32), np.empty((num_classes, size), np.float32)
-    winner = np.empty(count, np.int32)
+    winner, leader = np.empty(count, np.int32), np.empty(count, np.int32)
+    scratch = np.empty((3, size), np.float32)
     stop, rest = start + count, sums[count:]
     for y in range(size):
         weight = row_weight[y]
         for x in range(size):
             factors[x] = weight * col_weight[x]
         if logits:
-            _exponentials(pixels, y, scores, factors)
+            _exponentials(pixels, y, scores, factors, scratch, constants)
         for k in range(num_classes):
             window, left = scores[k] if logits else pixels[k, y], side[k, y]
             for x in range(size):
@@ -192,16 +204,20 @@ def _add_window(
             else:
                 label = np.int32(k)
                 for x in range(count):
-                    new, old, before = sums[x], best[x], winner[x]  # loaded first: the rest needs no branch
-                    winner[x] = label if new > old else before
-                    best[x] = new if new > old else old
+                    new, old, before = sums[x], best[x], winner[x]  # all loaded first: the rest needs no branch
+                    better[x] = new if new > old else old
+                    leader[x] = label if new > old else before
+                best, better = better, best
+                winner, leader = leader, winner
         if y < finished:
             wanted, labels = valid[y, start:stop], classes[y, start:stop]
             for x in range(count):
-                labels[x] = winner[x] if wanted[x] else NODATA
+                label = winner[x]
+                labels[x] = label if wanted[x] else NODATA
             if keep_confidence:
                 for x in range(count):
-                    confidence[y, start + x] = best[x] if wanted[x] else np.nan
+                    value = best[x]
+                    confidence[y, start + x] = value if wanted[x] else np.nan
             if keep_probabilities:
                 for k in range(num_classes):
                     for x in range(count):
@@ -210,43 +226,42 @@ def _add_window(
 
 
 @functools.partial(kernel, fastmath={"contract"})  # a product and a sum in one instruction
-def _exponentials(logits: Any, y: int, scores: Any, factors: Any) -> None:
+def _exponentials(logits: Any, y: int, scores: Any, factors: Any, scratch: Any, constants: Any) -> None:
     """Write exp(logits - their maximum) of row ``y`` to ``scores`` and divide ``factors`` by their sum.
 
     exp(x) is 2^n exp(r) with n the integer nearest to x / ln 2 and r = x - n ln 2, and exp(r) its Taylor polynomial of
     degree 6; off by at most 2 units of the last place. Unlike a call of exp, this is done for eight values at once.
+    The numbers it takes come as an argument: those that a compiler knows, it loads anew for every eight values.
     """
     num_classes, _, size = logits.shape
-    top, total = np.empty(size, np.float32), np.zeros(size, np.float32)
-    shifted, bits = np.empty(size, np.float32), np.empty(size, np.int32)
-    shifted_bits, powers = shifted.view(np.int32), bits.view(np.float32)
+    least, per_ln2, shift, ln2_high, ln2_low, p6, p5, p4, p3, p2, one = constants
+    top, spare, total = scratch[0], scratch[1], scratch[2]
     for x in range(size):
-        top[x] = logits[0, y, x]
+        top[x], total[x] = logits[0, y, x], 0
     for k in range(1, num_classes):
         values = logits[k, y]
         for x in range(size):
             new, old = values[x], top[x]
-            top[x] = new if new > old else old
+            spare[x] = new if new > old else old
+        top, spare = spare, top
     for k in range(num_classes):
         values, result = logits[k, y], scores[k]
         for x in range(size):
             below = values[x] - top[x]
-            below = below if below > _LEAST else _LEAST
-            shifted[x] = below * _PER_LN2 + _SHIFT
-            power = shifted[x] - _SHIFT
-            rest = below - power * _LN2_HIGH
-            rest = rest - power * _LN2_LOW
-            value = _P6
-            value = value * rest + _P5
-            value = value * rest + _P4
-            value = value * rest + _P3
-            value = value * rest + _P2
-            value = value * rest + _ONE
-            result[x] = value * rest + _ONE
-        for x in range(size):
-            bits[x] = shifted_bits[x] << 23
-        for x in range(size):
-            result[x] *= powers[x]
-            total[x] += result[x]
+            below = below if below > least else least
+            shifted = below * per_ln2 + shift
+            power = shifted - shift
+            rest = below - power * ln2_high
+            rest = rest - power * ln2_low
+            value = p6
+            value = value * rest + p5
+            value = value * rest + p4
+            value = value * rest + p3
+            value = value * rest + p2
+            value = value * rest + one
+            value = value * rest + one
+            value = value * float_of_bits(np.int32(bits_of_float(shifted) << _EXPONENT))
+            result[x] = value
+            total[x] += value
     for x in range(size):
         factors[x] /= total[x]

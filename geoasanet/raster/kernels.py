@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 
 def kernel(function: Callable[..., Any], **more: Any) -> Any:
@@ -23,3 +25,19 @@ def kernel(function: Callable[..., Any], **more: Any) -> Any:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # numba: "no locator available"
         return njit(**options)(function)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def bits_of_float(context: Any, value: Any) -> Any:
+    """Return, in a kernel, the bits of a float32 as an int32."""
+    return types.int32(types.float32), _bitcast(ir.IntType(32))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def float_of_bits(context: Any, value: Any) -> Any:
+    """Return, in a kernel, the float32 that has the bits of an int32."""
+    return types.float32(types.int32), _bitcast(ir.FloatType())
+
+
+def _bitcast(kind: ir.Type) -> Callable[..., Any]:
+    return lambda context, builder, signature, arguments: builder.bitcast(arguments[0], kind)
