@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -24,6 +25,7 @@ from geoasanet.sample import Sample
 _AUTO_BATCH = {"cpu": 1, "cuda": 32}
 _SMALL_BATCH = 4
 _KEPT_BYTES = 1 << 28
+_HANDED_OVER = 4  # batches given to a single thread at a time: a switch of threads takes as long as a small network
 
 
 class Predictor:
@@ -103,9 +105,13 @@ class Predictor:
         """
         waiting: deque[_Group] = deque()
         # While results are taken, a device has one more group to work on, and so has every lane.
-        ahead = self._lanes.lanes + 1 if self._lanes is not None else int(self.device.type == "cuda")
+        size, ahead = self.batch_size, int(self.device.type == "cuda")
+        if self._lanes is not None and self._lanes.lanes == 1:
+            size, ahead = size * _HANDED_OVER, 1
+        elif self._lanes is not None:
+            ahead = self._lanes.lanes + 1
         with Lanes(self._lanes) as lanes:
-            for group in _groups(samples, self.batch_size):
+            for group in _groups(samples, size):
                 live = [sample for sample in group if sample is not None]
                 waiting.append(_Group(group, lanes.submit(self._predict, live)))
                 if len(waiting) > ahead:
@@ -116,7 +122,7 @@ class Predictor:
     def _finished(self, group: _Group) -> Iterator[Tensor | None]:
         predictions: list[Tensor] = []
         for batch in group.batches.result():
-            if not bool(batch.is_finite):
+            if not math.isfinite(batch.total):
                 live = [sample for sample in group.samples if sample is not None][len(predictions) :]
                 self._check_finite(batch, live)
             predictions.extend(batch.predictions)
@@ -177,7 +183,7 @@ class Predictor:
             prediction = functools.reduce(torch.add, turned) / len(_SYMMETRIES)
         else:
             prediction = self._softmax(rgb, sar, count)
-        return _Batch(prediction, torch.isfinite(prediction.sum()))
+        return _Batch(prediction, prediction.sum())
 
     def _softmax(self, rgb: Tensor, sar: Tensor, count: int) -> Tensor:
         return torch.softmax(self._logits(rgb, sar)[:count].float(), dim=1)
@@ -201,8 +207,8 @@ class _Batch(NamedTuple):
 
     predictions: Tensor
     """Probabilities or logits, (windows, classes, height, width), float32 on the device."""
-    is_finite: Tensor
-    """Whether all of them, and their sum, are numbers; on the device, so that asking waits for it."""
+    total: Tensor
+    """Their sum, finite if all of them are; on the device, so that asking waits for it."""
 
 
 class _Group(NamedTuple):

@@ -48,16 +48,17 @@ class WindowRow:
         """Yield each window from left to right; None where no pixel is wanted."""
         tiling = self.plan.tiling
         everywhere = np.ones((tiling.size, tiling.size), bool)
+        complete = bool(self.flags.min() == _COMPLETE)
         for column in self.plan.columns:
             start = tiling.cols[column] - self.plan.first_col
             cut = np.s_[..., start : start + tiling.size]
             flags = self.flags[cut]
             window = Window(tiling.rows[self.index], tiling.cols[column], tiling.size, tiling.size)
-            if not (flags & WANTED).any():
+            if not (complete or (flags & WANTED).any()):
                 yield None
                 continue
             rgb, sar = self.rgb[cut].copy(), self.sar[cut].copy()
-            if (flags == _COMPLETE).all():
+            if complete or (flags == _COMPLETE).all():
                 yield Sample(window, rgb, sar, everywhere, everywhere)
             else:
                 yield Sample(window, rgb, sar, (flags & RGB_VALID) != 0, (flags & SAR_VALID) != 0)
@@ -134,7 +135,10 @@ def _chunks(
             wanted = rgb_valid & sar_valid if missing_sar == "mask" else rgb_valid
             if area is not None:
                 wanted = wanted & area(strip)
-            flags = rgb_valid * np.uint8(RGB_VALID)
-            flags += sar_valid * np.uint8(SAR_VALID)
-            flags += wanted * np.uint8(WANTED)
+            if wanted.all() and sar_valid.all():
+                flags = np.full(wanted.shape, _COMPLETE, np.uint8)
+            else:
+                flags = rgb_valid * np.uint8(RGB_VALID)
+                flags += sar_valid * np.uint8(SAR_VALID)
+                flags += wanted * np.uint8(WANTED)
             yield rgb, sar, flags

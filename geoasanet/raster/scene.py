@@ -21,6 +21,8 @@ from geoasanet.windows import Window
 
 PathLike = str | os.PathLike[str]
 
+_STRIP_PIXELS = 1 << 19
+
 
 class Layer(Protocol):
     """A raster as it appears on the reference grid."""
@@ -165,9 +167,9 @@ class Scene:
 
     @property
     def strip_rows(self) -> int:
-        """Rows to read at a time: few, for they take memory; more where a turned raster is read in pieces."""
+        """Rows to read at a time: few of a wide scene, for they take memory; not so where one is read in pieces."""
         aligned = isinstance(self.rgb, AlignedLayer) and isinstance(self.sar, AlignedLayer)
-        return STRIP_ROWS // 4 if aligned else STRIP_ROWS
+        return min(STRIP_ROWS, max(STRIP_ROWS // 4, _STRIP_PIXELS // self.grid.width)) if aligned else STRIP_ROWS
 
     def _check_overlap(self) -> None:
         if not self.sar.overlaps():
