@@ -61,8 +61,9 @@ class HostSums:
     ) -> None:
         self._logits = logits
         self._row_weights, self._col_weights = row_weights, col_weights
-        self._carry = np.zeros((num_classes, carried, width), np.float32)
-        self._side = np.empty((num_classes, size, size), np.float32)
+        # Row by row, unlike windows: in their order, equal places of all classes would share a few lines of the caches.
+        self._carry = np.zeros((carried, num_classes, width), np.float32)
+        self._side = np.empty((size, num_classes, size), np.float32)
         self._waiting = 0  # columns of the side that the next window has to add
         self._empty = np.zeros((num_classes, size, size), np.float32)
 
@@ -110,7 +111,7 @@ class HostSums:
 
     def rows(self, valid: BoolArray, confidence: bool, probabilities: bool) -> HostRows:
         """Return arrays for finished rows."""
-        return HostRows(valid, len(self._carry), confidence, probabilities)
+        return HostRows(valid, self._carry.shape[1], confidence, probabilities)
 
 
 class HostRows:
@@ -177,7 +178,7 @@ def _add_window(
         if logits:
             _exponentials(pixels, y, scores, factors, scratch, constants)
         for k in range(num_classes):
-            window, left = scores[k] if logits else pixels[k, y], side[k, y]
+            window, left = scores[k] if logits else pixels[k, y], side[y, k]
             for x in range(size):
                 sums[x] = window[x] * factors[x]
             for x in range(waiting):
@@ -185,12 +186,12 @@ def _add_window(
             for x in range(size - count):
                 left[x] = rest[x]
             if y < carried:
-                above = carry[k, y, start:stop]
+                above = carry[y, k, start:stop]
                 for x in range(count):
                     sums[x] += above[x]
             if y >= finished:
-                if y - finished < carry.shape[1]:
-                    below = carry[k, y - finished, start:stop]
+                if y - finished < len(carry):
+                    below = carry[y - finished, k, start:stop]
                     for x in range(count):
                         below[x] = sums[x]
                 continue
