@@ -185,7 +185,7 @@ class TestFullDisk:
         def write() -> None:
             with written(out, "It goes on."), atomic_output(out) as temporary:
                 if product == "map":
-                    spool.write_map(temporary, schema, {})
+                    spool.write_map(temporary, schema, {}, spool.counts()[0])
                 else:
                     spool.write_confidence(temporary, {})
 

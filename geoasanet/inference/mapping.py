@@ -175,7 +175,7 @@ def map_rows(
         rows = read_rows(scene, plan, scaling=job.scaling, missing_sar=job.missing_sar, area=mask)
         with contextlib.closing(rows):
             for row in rows:
-                read.append(row.flags[: len(plan.tiling.finished_rows(row.index))].copy())
+                read.append(row.flags[: len(plan.tiling.finished_rows(row.index))])
                 yield from row.samples()
 
     # One run for all rows: the network does not wait at the end of each. It is ahead of what is blended here.
@@ -206,10 +206,13 @@ def _blend(
     shift = layout.crop.col - layout.plan.first_col
     cut = np.s_[output.start - finished.start : output.stop - finished.start, shift : shift + layout.crop.width]
     classes = classes[cut]
+    without_sar = 0
+    if (flags & SAR_VALID).min(initial=SAR_VALID) == 0:
+        without_sar = int(np.count_nonzero((classes != NODATA) & ((flags[cut] & SAR_VALID) == 0)))
     return RowBand(
         output.start,
         classes,
         confidence[cut] if confidence is not None else None,
         probabilities[:, cut[0], cut[1]] if probabilities is not None else None,
-        int(np.count_nonzero((classes != NODATA) & ((flags[cut] & SAR_VALID) == 0))),
+        without_sar,
     )

@@ -122,7 +122,7 @@ class Predictor:
     def _finished(self, group: _Group) -> Iterator[Tensor | None]:
         predictions: list[Tensor] = []
         for batch in group.batches.result():
-            if not math.isfinite(batch.total):
+            if not math.isfinite(batch.total):  # of a device, this waits for the network
                 live = [sample for sample in group.samples if sample is not None][len(predictions) :]
                 self._check_finite(batch, live)
             predictions.extend(batch.predictions)
@@ -183,7 +183,8 @@ class Predictor:
             prediction = functools.reduce(torch.add, turned) / len(_SYMMETRIES)
         else:
             prediction = self._softmax(rgb, sar, count)
-        return _Batch(prediction, prediction.sum())
+        total = prediction.sum()
+        return _Batch(prediction.unbind(), total.item() if self.device.type == "cpu" else total)
 
     def _softmax(self, rgb: Tensor, sar: Tensor, count: int) -> Tensor:
         return torch.softmax(self._logits(rgb, sar)[:count].float(), dim=1)
@@ -205,10 +206,10 @@ class Predictor:
 class _Batch(NamedTuple):
     """Windows that went through the network together."""
 
-    predictions: Tensor
-    """Probabilities or logits, (windows, classes, height, width), float32 on the device."""
-    total: Tensor
-    """Their sum, finite if all of them are; on the device, so that asking waits for it."""
+    predictions: Sequence[Tensor]
+    """Probabilities or logits of each, (classes, height, width), float32 on the device."""
+    total: Tensor | float
+    """Sum of them all, finite if all of them are."""
 
 
 class _Group(NamedTuple):
@@ -248,9 +249,9 @@ class _Normalize:
         stacked = np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
         if stacked.dtype not in (np.uint8, np.float32):
             stacked = stacked.astype(np.float32)
-        x = self._send(stacked).float()
-        if self._mean is not None:
-            x = (x - self._mean) * self._scale
+        x = self._send(stacked)
+        # The arrays may be parts of larger ones; what the network gets is its own.
+        x = x.to(torch.float32, copy=True) if self._mean is None else (x.float() - self._mean) * self._scale
         if not all(v.all() for v in valid):
             x = x * self._send(np.stack(valid))[:, None]
         return x

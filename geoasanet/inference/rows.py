@@ -29,10 +29,7 @@ _Chunk = tuple[NDArray[Any], NDArray[Any], NDArray[np.uint8]]
 
 @dataclass(frozen=True, slots=True)
 class WindowRow:
-    """Both sensors over one row of windows. The arrays are reused: they hold until the next row is asked for.
-
-    Samples hold copies of their own.
-    """
+    """Both sensors over one row of windows."""
 
     index: int
     """Row of windows."""
@@ -45,7 +42,7 @@ class WindowRow:
     """Shape (size, width). Sums of :data:`RGB_VALID`, :data:`SAR_VALID` and :data:`WANTED`."""
 
     def samples(self) -> Iterator[Sample | None]:
-        """Yield each window from left to right; None where no pixel is wanted."""
+        """Yield each window from left to right, as views of the row; None where no pixel is wanted."""
         tiling = self.plan.tiling
         everywhere = np.ones((tiling.size, tiling.size), bool)
         complete = bool(self.flags.min() == _COMPLETE)
@@ -57,7 +54,7 @@ class WindowRow:
             if not (complete or (flags & WANTED).any()):
                 yield None
                 continue
-            rgb, sar = self.rgb[cut].copy(), self.sar[cut].copy()
+            rgb, sar = self.rgb[cut], self.sar[cut]
             if complete or (flags == _COMPLETE).all():
                 yield Sample(window, rgb, sar, everywhere, everywhere)
             else:
@@ -96,7 +93,7 @@ def _assemble(chunks: Iterable[_Chunk], plan: RowPlan) -> Iterator[WindowRow]:
     for chunk in chunks:
         count = chunk[2].shape[0]
         if not buffers:
-            buffers = [np.zeros((*part.shape[:-2], size, plan.width), part.dtype) for part in chunk]
+            buffers = [np.empty((*part.shape[:-2], size, plan.width), part.dtype) for part in chunk]
         done = 0
         while done < count:
             take = min(count - done, size - filled)
@@ -111,9 +108,15 @@ def _assemble(chunks: Iterable[_Chunk], plan: RowPlan) -> Iterator[WindowRow]:
                 return
             step = rows[position] - top
             top = rows[position]
-            for buffer in buffers:
-                buffer[..., : size - step, :] = buffer[..., step:, :]
             filled = size - step
+            buffers = [_moved_up(buffer, step) for buffer in buffers]
+
+
+def _moved_up(pixels: NDArray[Any], rows: int) -> NDArray[Any]:
+    """Return an array like ``pixels`` that begins with what they hold from ``rows`` on."""
+    moved = np.empty_like(pixels)
+    moved[..., : pixels.shape[-2] - rows, :] = pixels[..., rows:, :]
+    return moved
 
 
 def _chunks(

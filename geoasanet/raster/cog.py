@@ -113,8 +113,14 @@ class RowSpool:
             filled += int(counts["filled"])
         return total, filled
 
-    def write_map(self, out: Path, classes: ClassSchema, tags: Mapping[str, str]) -> None:
+    def write_map(self, out: Path, classes: ClassSchema, tags: Mapping[str, str], counts: NDArray[np.int64]) -> None:
         """Write the class map as a COG to ``out``, a temporary path: what stays there after an error is not whole.
+
+        Args:
+            out: Where to write.
+            classes: Names and colours.
+            tags: Metadata.
+            counts: Pixels of each value 0..255, from :meth:`counts`; the finished file is held against them.
 
         Raises:
             OutputError: If the disk is full or not writable.
@@ -127,7 +133,7 @@ class RowSpool:
         with written(out), rasterio.Env(**self._copy_options(vrt)):
             overviews = write_overviews(Xml.tostring(vrt, encoding="unicode"), self.folder)
         refer_to_overviews(band, overviews)
-        self._copy(vrt, out, self.counts()[0], COMPRESS="DEFLATE")
+        self._copy(vrt, out, counts, COMPRESS="DEFLATE")
 
     def write_confidence(self, out: Path, tags: Mapping[str, str]) -> None:
         """Write the probability of the mapped class (float32, nodata NaN) as a COG; see :meth:`write_map`."""

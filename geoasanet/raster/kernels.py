@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -27,17 +26,17 @@ def kernel(function: Callable[..., Any], **more: Any) -> Any:
         return njit(**options)(function)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def bits_of_float(context: Any, value: Any) -> Any:
     """Return, in a kernel, the bits of a float32 as an int32."""
-    return types.int32(types.float32), _bitcast(ir.IntType(32))
+    return types.int32(types.float32), _bitcast
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def float_of_bits(context: Any, value: Any) -> Any:
     """Return, in a kernel, the float32 that has the bits of an int32."""
-    return types.float32(types.int32), _bitcast(ir.FloatType())
+    return types.float32(types.int32), _bitcast
 
 
-def _bitcast(kind: ir.Type) -> Callable[..., Any]:
-    return lambda context, builder, signature, arguments: builder.bitcast(arguments[0], kind)
+def _bitcast(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))

@@ -87,8 +87,7 @@ def _encode(stacked: NDArray[Any], grid: Grid, tags: dict[str, str]) -> bytes:
         "height": stacked.shape[1],
         "width": stacked.shape[2],
         "dtype": stacked.dtype,
-        "crs": grid.crs,
-        "transform": grid.transform,
+        "transform": grid.transform,  # the reference system is the whole map's; written and read here, it takes time
         "compress": "zstd",
         "zstd_level": 1,
         "interleave": "band",

@@ -76,7 +76,7 @@ def _run(job: PredictJob, earlier: bool, progress: Progress) -> Mapped:
         with said_of(f"Checkpoint {job.network.label}" if job.network.checkpoint else "The model", NonFiniteError):
             notes += _map(job, spool, progress)
         pixels, filled = spool.counts()
-        notes += _write(job, spool, progress)
+        notes += _write(job, spool, pixels, progress)
         notes += spool.faults().warnings()
     except GeoASANetError:
         if not spool.done():
@@ -195,16 +195,16 @@ def _tasks(job: PredictJob, spool: RowSpool, pending: Sequence[range], workers: 
     ]
 
 
-def _write(job: PredictJob, spool: RowSpool, progress: Progress) -> list[str]:
+def _write(job: PredictJob, spool: RowSpool, pixels: NDArray[np.int64], progress: Progress) -> list[str]:
     """Write from finished rows the outputs that an earlier run has not; return warnings."""
     published = Published(job.folder)
     writers: dict[str, Callable[[Path], object]] = {
         "confidence": lambda path: spool.write_confidence(path, job.tags()),
         "probabilities": lambda path: spool.write_probabilities(path, job.network.classes, job.tags()),
-        "map": lambda path: spool.write_map(path, job.network.classes, job.tags()),
+        "map": lambda path: spool.write_map(path, job.network.classes, job.tags(), pixels),
         "polygons": lambda path: _vectorize(job, path, progress),
-        "quicklook": lambda path: _draw(job, spool, path),
-        "stac": lambda path: notes.extend(_describe(job, spool, path)),
+        "quicklook": lambda path: _draw(job, spool, pixels, path),
+        "stac": lambda path: notes.extend(_describe(job, pixels, path)),
     }
     styles = {"map": class_qml(job.network.classes), "confidence": confidence_qml()}
     outputs = {"map": job.out, **job.extras}
@@ -226,11 +226,10 @@ def _vectorize(job: PredictJob, out: Path, progress: Progress) -> None:
     vectorize(job.out, out=out, progress=progress)
 
 
-def _describe(job: PredictJob, spool: RowSpool, out: Path) -> list[str]:
+def _describe(job: PredictJob, pixels: NDArray[np.int64], out: Path) -> list[str]:
     from geoasanet.tools.stac import write_item
     from geoasanet.tools.stacmap import MapFacts, map_item
 
-    pixels, _ = spool.counts()
     facts = MapFacts(
         grid=job.layout.grid,
         classes=job.network.classes,
@@ -247,12 +246,11 @@ def _describe(job: PredictJob, spool: RowSpool, out: Path) -> list[str]:
     return notes
 
 
-def _draw(job: PredictJob, spool: RowSpool, out: Path) -> None:
+def _draw(job: PredictJob, spool: RowSpool, pixels: NDArray[np.int64], out: Path) -> None:
     from geoasanet.tools.quicklook import quicklook
 
     confidence = spool.folder / "confidence.tif"
     spool.write_confidence(confidence, {})
-    pixels, _ = spool.counts()
     quicklook(
         out,
         rgb=job.map_job.rgb,
