@@ -110,7 +110,8 @@ def measured(pixels: NDArray[Any]) -> BoolArray:
     if pixels.dtype.kind != "f":
         return np.ones(pixels.shape[1:], bool)
     largest = min(LARGEST_VALUE, float(np.finfo(pixels.dtype).max))
-    return np.asarray((np.abs(pixels) <= largest).all(axis=0))
+    sane = np.abs(pixels) <= largest
+    return np.asarray(sane[0] if len(sane) == 1 else sane.all(axis=0))
 
 
 def _itemsize(dtype: str) -> int:

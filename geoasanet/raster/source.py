@@ -159,14 +159,12 @@ class RasterSource:
     def _read_at_once(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
         area = RasterioWindow(window.col, window.row, window.width, window.height)
         pixels = self._dataset.read(list(self.bands), window=area, out_dtype=self.dtype)
-        valid = np.ones(pixels.shape[1:], bool)
+        valid = measured(pixels)
         if self._shared_mask:
-            valid = self._dataset.read_masks(self.bands[0], window=area) != 0
+            valid &= self._dataset.read_masks(self.bands[0], window=area) != 0
         elif self._masked:
             masks = self._dataset.read_masks(list(self.bands), window=area)
-            valid = self._combine(masks != 0, axis=0)
-        if self.dtype.kind == "f":
-            valid &= measured(pixels)
+            valid &= self._combine(masks != 0, axis=0)
         if not valid.all():
             pixels[:, ~valid] = 0
         return pixels, valid

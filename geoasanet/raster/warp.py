@@ -152,12 +152,14 @@ class CoordinateMap:
     def source_window(self, nodes: Nodes) -> Window | None:
         """Return the source pixels that resampling between ``nodes`` can touch, None if there are none."""
         rows, cols, *_ = nodes
-        finite = np.isfinite(rows) & np.isfinite(cols)
-        if not finite.any():
-            return None
+        if not (math.isfinite(rows.max()) and math.isfinite(cols.max())):  # undefined ones are inf, in both
+            finite = np.isfinite(rows)
+            if not finite.any():
+                return None
+            rows, cols = rows[finite], cols[finite]
         margin_row, margin_col = math.ceil(self.shrink[0]) + 1, math.ceil(self.shrink[1]) + 1
-        row0, row1 = math.floor(rows[finite].min()) - margin_row, math.ceil(rows[finite].max()) + margin_row
-        col0, col1 = math.floor(cols[finite].min()) - margin_col, math.ceil(cols[finite].max()) + margin_col
+        row0, row1 = math.floor(rows.min()) - margin_row, math.ceil(rows.max()) + margin_row
+        col0, col1 = math.floor(cols.min()) - margin_col, math.ceil(cols.max()) + margin_col
         return Window(row0, col0, row1 - row0, col1 - col0).intersection(self.source.window)
 
     def reaches_source(self, probes: int = 65) -> bool:
