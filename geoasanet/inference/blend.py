@@ -21,6 +21,7 @@ from torch import Tensor
 
 from geoasanet.errors import ConfigError
 from geoasanet.inference.devicesums import DeviceSums
+from geoasanet.inference.spans import Span
 from geoasanet.sample import BoolArray
 from geoasanet.windows import RowPlan
 
@@ -98,6 +99,9 @@ class RowBlender:
     ) -> None:
         tiling, size = plan.tiling, plan.tiling.size
         self._plan = plan
+        starts = [tiling.cols[column] - plan.first_col for column in plan.columns]
+        stops = [*starts[1:], starts[-1] + size]
+        self._spans = [Span(*span) for span in zip(plan.columns, starts, stops, strict=True)]
         steps = [len(tiling.finished_rows(i)) for i in range(len(tiling.rows) - 1)]
         shape = num_classes, size, size - min(steps, default=size), plan.width
         weights = (
@@ -130,13 +134,9 @@ class RowBlender:
         """
         assert self._next_row is None or index == self._next_row, "rows of windows must be consecutive"
         self._next_row = index + 1
-        plan, tiling, size = self._plan, self._plan.tiling, self._plan.tiling.size
+        tiling, size = self._plan.tiling, self._plan.tiling.size
         out = self._sums.rows(valid, *self._keep)
-        self._sums.restart()
-        for column, prediction in zip(plan.columns, predictions, strict=True):
-            start = tiling.cols[column] - plan.first_col
-            stop = tiling.cols[column + 1] - plan.first_col if column != plan.columns[-1] else start + size
-            self._sums.add(prediction, (index, column), range(start, stop), self._carried_rows, out)
+        self._sums.add_row(index, zip(self._spans, predictions, strict=True), self._carried_rows, out)
         finished = len(tiling.finished_rows(index))
         self._carried_rows = max(0, size - finished) if index + 1 < len(tiling.rows) else 0
         result: tuple[NDArray[np.uint8], FloatArray | None, FloatArray | None] = out.result()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from geoasanet.classes import NODATA
+from geoasanet.inference.spans import Span
 from geoasanet.sample import BoolArray
 
 FloatArray = NDArray[np.float32]
+
+_GROUP = 32  # windows summed at a time
 
 
 class DeviceSums:
@@ -43,48 +49,43 @@ class DeviceSums:
         self._row_weights = torch.from_numpy(row_weights).to(device)
         self._col_weights = torch.from_numpy(col_weights).to(device)
         self._carry = torch.zeros(num_classes, carried, width, device=device)
-        self._sums = torch.zeros(num_classes, size, size, device=device)
+        self._nothing = torch.zeros(num_classes, size, 0, device=device)
 
-    def add(
-        self,
-        prediction: Tensor | None,
-        weights: tuple[int, int],
-        columns: range,
-        carried: int,
-        out: DeviceRows,
-    ) -> None:
-        """Add a window; its first columns are complete then, the others wait for the next window.
+    def add_row(self, index: int, windows: Iterable[tuple[Span, Tensor | None]], carried: int, out: DeviceRows) -> None:
+        """Add a row of windows; see :meth:`geoasanet.inference.hostsums.HostSums.add_row`.
 
-        Args:
-            prediction: Probabilities or logits, shape (classes, size, size), float32; None adds nothing.
-            weights: Positions of the window's row and column weights.
-            columns: Columns (of the span) that it completes, from its first one on.
-            carried: Rows, from the first, to which the rows of windows before have something to add.
-            out: Takes the finished rows.
+        Some are summed at a time: to start one operation more takes a device longer than to work on a window.
         """
-        sums, carry = self._sums, self._carry
-        if prediction is not None:
-            prediction = torch.softmax(prediction, 0) if self._logits else prediction
-            sums.addcmul_(prediction, self._row_weights[weights[0], :, None] * self._col_weights[weights[1]])
-        size, count, span = sums.shape[1], len(columns), slice(columns.start, columns.stop)
-        taken = sums[:, :, :count]
+        remaining, side = iter(windows), self._nothing
+        while group := list(itertools.islice(remaining, _GROUP)):
+            side = self._add(index, group, side, carried, out)
+
+    def _add(
+        self, index: int, group: Sequence[tuple[Span, Tensor | None]], side: Tensor, carried: int, out: DeviceRows
+    ) -> Tensor:
+        """Add neighbouring windows, and ``side``, which the windows before leave; return what these leave."""
+        first, last = group[0][0], group[-1][0]
+        num_classes, size = side.shape[:2]
+        sums = side.new_zeros(num_classes, size, last.start + size - first.start)
+        sums[:, :, : side.shape[2]] = side
+        weights = self._row_weights[index, :, None] * self._col_weights[first.column : last.column + 1, None, :]
+        for weight, (span, prediction) in zip(weights, group, strict=True):
+            if prediction is not None:
+                probabilities = torch.softmax(prediction, 0) if self._logits else prediction
+                start = span.start - first.start
+                sums[:, :, start : start + size].addcmul_(probabilities, weight)
+        taken, carry = sums[:, :, : last.stop - first.start], self._carry[:, :, first.start : last.stop]
         if carried:
-            taken[:, :carried] += carry[:, :carried, span]
-        out.put(columns.start, taken[:, : out.height])
+            taken[:, :carried] += carry[:, :carried]
+        out.put(first.start, taken[:, : out.height])
         rest = min(size - out.height, carry.shape[1])
         if rest > 0:
-            carry[:, :rest, span] = taken[:, out.height : out.height + rest]
-        if count < size:
-            sums[:, :, : size - count] = sums[:, :, count:].clone()
-        sums[:, :, size - count :] = 0
-
-    def restart(self) -> None:
-        """Forget what the windows on the left have added: a new row of windows begins."""
-        self._sums.zero_()
+            carry[:, :rest] = taken[:, out.height : out.height + rest]
+        return sums[:, :, last.stop - first.start :].clone()
 
     def rows(self, valid: BoolArray, confidence: bool, probabilities: bool) -> DeviceRows:
         """Return tensors for finished rows."""
-        return DeviceRows(valid, len(self._sums), self._device, confidence, probabilities)
+        return DeviceRows(valid, len(self._carry), self._device, confidence, probabilities)
 
 
 class DeviceRows:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoasanet.classes import NODATA
+from geoasanet.inference.spans import Span
 from geoasanet.raster.kernels import bits_of_float, float_of_bits, kernel
 from geoasanet.sample import BoolArray
 
@@ -64,28 +66,29 @@ class HostSums:
         # Row by row, unlike windows: in their order, equal places of all classes would share a few lines of the caches.
         self._carry = np.zeros((carried, num_classes, width), np.float32)
         self._side = np.empty((size, num_classes, size), np.float32)
-        self._waiting = 0  # columns of the side that the next window has to add
         self._empty = np.zeros((num_classes, size, size), np.float32)
 
-    def add(
-        self,
-        prediction: Tensor | None,
-        weights: tuple[int, int],
-        columns: range,
-        carried: int,
-        out: HostRows,
-    ) -> None:
-        """Add a window; its first columns are complete then, the others wait for the next window.
+    def add_row(self, index: int, windows: Iterable[tuple[Span, Tensor | None]], carried: int, out: HostRows) -> None:
+        """Add a row of windows.
 
         Args:
-            prediction: Probabilities or logits, shape (classes, size, size), float32; None adds nothing.
-            weights: Positions of the window's row and column weights.
-            columns: Columns (of the span) that it completes, from its first one on.
+            index: Position of its row weights.
+            windows: From left to right, where each goes, and its probabilities or logits: shape (classes, size,
+                size), float32; None adds nothing.
             carried: Rows, from the first, to which the rows of windows before have something to add.
             out: Takes the finished rows.
         """
+        waiting = 0
+        for span, prediction in windows:
+            waiting = self._add(index, span, prediction, waiting, carried, out)
+
+    def _add(self, index: int, span: Span, prediction: Tensor | None, waiting: int, carried: int, out: HostRows) -> int:
+        """Add a window; its first columns are complete then. Return how many of the others wait for the next window.
+
+        So many of the window before, ``waiting``, are still to be added.
+        """
         pixels = self._empty if prediction is None else np.ascontiguousarray(prediction.numpy())
-        row_weight, col_weight = self._row_weights[weights[0]], self._col_weights[weights[1]]
+        row_weight, col_weight = self._row_weights[index], self._col_weights[span.column]
         _add_window(
             pixels,
             self._logits and prediction is not None,
@@ -93,9 +96,9 @@ class HostSums:
             col_weight,
             self._side,
             self._carry,
-            columns.start,
-            len(columns),
-            self._waiting,
+            span.start,
+            span.stop - span.start,
+            waiting,
             carried,
             out.valid,
             out.classes,
@@ -103,11 +106,7 @@ class HostSums:
             out.probabilities,
             _CONSTANTS,
         )
-        self._waiting = len(row_weight) - len(columns)
-
-    def restart(self) -> None:
-        """Forget what the windows on the left have added: a new row of windows begins."""
-        self._waiting = 0
+        return len(row_weight) - (span.stop - span.start)
 
     def rows(self, valid: BoolArray, confidence: bool, probabilities: bool) -> HostRows:
         """Return arrays for finished rows."""
@@ -158,7 +157,7 @@ def _add_window(
     probabilities: Any,
     constants: Any,
 ) -> None:
-    """Add a window and take out what it completes; see :meth:`HostSums.add`.
+    """Add a window and take out what it completes; see :meth:`HostSums._add`.
 
     The larger of two values goes to an array that neither of them is in: a value that stays where it is becomes a
     masked store, which takes some processors twenty times as long as a plain one.

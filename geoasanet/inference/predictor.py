@@ -25,6 +25,7 @@ from geoasanet.sample import Sample
 _AUTO_BATCH = {"cpu": 1, "cuda": 32}
 _SMALL_BATCH = 4
 _KEPT_BYTES = 1 << 28
+_SENT_AS = {np.bool_: torch.bool, np.uint8: torch.uint8}
 _HANDED_OVER = 4  # batches given to a single thread at a time: a switch of threads takes as long as a small network
 
 
@@ -246,22 +247,25 @@ class _Normalize:
             self._scale = (1 / torch.tensor(bands.std, dtype=torch.float64)).float().view(1, -1, 1, 1).to(device)
 
     def __call__(self, arrays: Sequence[NDArray[Any]], valid: Sequence[NDArray[np.bool_]]) -> Tensor:
-        stacked = np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
-        if stacked.dtype not in (np.uint8, np.float32):
-            stacked = stacked.astype(np.float32)
-        x = self._send(stacked)
+        x = self._send(arrays)
         # The arrays may be parts of larger ones; what the network gets is its own.
         x = x.to(torch.float32, copy=True) if self._mean is None else (x.float() - self._mean) * self._scale
         if not all(v.all() for v in valid):
-            x = x * self._send(np.stack(valid))[:, None]
+            x = x * self._send(valid)[:, None]
         return x
 
-    def _send(self, array: NDArray[Any]) -> Tensor:
-        """Return an array on the device; the copy to CUDA goes on while the host does."""
-        tensor = torch.from_numpy(array)
-        if self._device.type != "cuda":
-            return tensor.to(self._device)
-        return tensor.pin_memory().to(self._device, non_blocking=True)
+    def _send(self, arrays: Sequence[NDArray[Any]]) -> Tensor:
+        """Return arrays one above the other on the device: bool, uint8, else float32.
+
+        For CUDA they are gathered in memory that is copied from while the host goes on.
+        """
+        kind = _SENT_AS.get(arrays[0].dtype.type, torch.float32)
+        on_cuda = self._device.type == "cuda"
+        if len(arrays) == 1 and not on_cuda and arrays[0].dtype.type in (*_SENT_AS, np.float32):
+            return torch.from_numpy(arrays[0][None]).to(self._device)
+        gathered = torch.empty((len(arrays), *arrays[0].shape), dtype=kind, pin_memory=on_cuda)
+        np.stack(arrays, out=gathered.numpy())
+        return gathered.to(self._device, non_blocking=on_cuda)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
