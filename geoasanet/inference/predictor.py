@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -17,12 +18,12 @@ from torch import Tensor, nn
 from geoasanet.bands import InputBands, SensorBands
 from geoasanet.device import Precision, choose_precision, computing_in, keep_freed_memory
 from geoasanet.errors import ConfigError, DeviceError, ModelError, NonFiniteError
+from geoasanet.inference.batchsize import MOST_WINDOWS, fitting_batch
 from geoasanet.inference.lanes import LanePlan, Lanes
 from geoasanet.models.accelerate import accelerate
 from geoasanet.models.network import Network
 from geoasanet.sample import Sample
 
-_AUTO_BATCH = {"cpu": 1, "cuda": 32}
 _SMALL_BATCH = 4
 _KEPT_BYTES = 1 << 28
 _SENT_AS = {np.bool_: torch.bool, np.uint8: torch.uint8}
@@ -39,8 +40,9 @@ class Predictor:
         num_classes: Classes K that the model must return.
         device: Where to run; see :func:`geoasanet.device.choose_device`.
         precision: A name from :data:`geoasanet.device.PRECISIONS`.
-        batch_size: Windows at a time; "auto" takes 1 on CPU (where several are in work at once), 32 on CUDA. Halved
-            when memory runs out.
+        batch_size: Windows at a time; "auto" takes 1 on CPU (where several are in work at once), and on CUDA as many as
+            fit into free memory, found with the first window (:func:`~geoasanet.inference.batchsize.fitting_batch`).
+            Halved when memory runs out.
         tta: Average the probabilities over the eight symmetries of the square.
         compile: Compile the network with :func:`torch.compile` (costs a minute or two at the start).
         leave_softmax: Yield logits instead of probabilities where their blending takes the softmax at less cost: on a
@@ -73,10 +75,11 @@ class Predictor:
         self.warnings: list[str] = []
         if batch_size != "auto" and batch_size < 1:
             raise ConfigError(f"Batch size must be at least 1, found {batch_size}.")
-        self.batch_size = _AUTO_BATCH.get(device.type, 1) if batch_size == "auto" else batch_size
+        self._to_fit = batch_size == "auto" and device.type == "cuda"
+        self.batch_size = (MOST_WINDOWS if self._to_fit else 1) if batch_size == "auto" else batch_size
         self.yields_logits = leave_softmax and device.type == "cpu" and not tta
         self._tta = tta
-        self._pad_batches = compile
+        self._to_compile, self._pad_batches = compile, False
         self._layout = torch.contiguous_format
         self._lanes: LanePlan | None = None
         if device.type == "cpu":
@@ -89,8 +92,6 @@ class Predictor:
         if isinstance(model, nn.Module):
             model = model.eval().to(device)
         self._model: Callable[[Tensor, Tensor], Any] = model
-        if compile:
-            self._model = compiled(model, device, self.batch_size)
         self._rgb = _Normalize(bands.rgb if bands else None, device)
         self._sar = _Normalize(bands.sar if bands else None, device)
 
@@ -105,6 +106,7 @@ class Predictor:
             DeviceError: If not even one window fits into memory.
         """
         waiting: deque[_Group] = deque()
+        samples = self._prepared(samples)
         # While results are taken, a device has one more group to work on, and so has every lane.
         size, ahead = self.batch_size, int(self.device.type == "cuda")
         if self._lanes is not None and self._lanes.lanes == 1:
@@ -119,6 +121,23 @@ class Predictor:
                     yield from self._finished(waiting.popleft())
             while waiting:
                 yield from self._finished(waiting.popleft())
+
+    def _prepared(self, samples: Iterable[Sample | None]) -> Iterator[Sample | None]:
+        """Return ``samples``, with the batch size found by means of the first and the network compiled for it."""
+        samples, seen = iter(samples), []
+        for sample in samples if self._to_fit else ():
+            seen.append(sample)
+            if sample is not None:
+                self._fit(sample)
+                break
+        if self._to_compile:
+            self._model = compiled(self._model, self.device, self.batch_size)
+            self._to_compile, self._pad_batches = False, True
+        return itertools.chain(seen, samples)
+
+    def _fit(self, sample: Sample) -> None:
+        self.batch_size = fitting_batch(lambda windows: self._forward([sample] * windows), self.device)
+        self._to_fit = False
 
     def _finished(self, group: _Group) -> Iterator[Tensor | None]:
         predictions: list[Tensor] = []
