@@ -11,9 +11,11 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,6 +34,9 @@ from geoasanet.raster.scaling import Scaling
 from geoasanet.raster.scene import Scene
 from geoasanet.sample import RowBand, Sample
 from geoasanet.windows import RowPlan, Tiling, Window
+
+if TYPE_CHECKING:
+    from geoasanet.raster.resample import Resampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,16 @@ class MapJob:
     on_error: OnError = "fail"
     """What a block of the inputs is that cannot be read."""
 
-    def open_scene(self, faults: ReadFaults | None) -> Scene:
-        """Open the scene; ``faults`` takes the blocks that cannot be read."""
-        return Scene.open(self.rgb, self.sar, rgb_bands=self.rgb_bands, sar_bands=self.sar_bands, faults=faults)
+    def open_scene(self, faults: ReadFaults | None, resampler: Resampler | None = None) -> Scene:
+        """Open the scene; ``faults`` takes the blocks that cannot be read, ``resampler`` warps."""
+        return Scene.open(
+            self.rgb,
+            self.sar,
+            rgb_bands=self.rgb_bands,
+            sar_bands=self.sar_bands,
+            faults=faults,
+            resampler=resampler,
+        )
 
     def open_area(self, grid: Grid) -> AreaOfInterest | None:
         """Return the area of interest on ``grid``, None where the whole scene is wanted."""
@@ -139,13 +151,25 @@ def map_into(
             spool.keep_faults(band.row, faults)
         spool.write(band)
 
-    with job.open_scene(faults) as scene, rasterio.Env(GDAL_CACHEMAX=scene.block_cache_bytes, **READ_OPTIONS):
+    with (
+        job.open_scene(faults, _resampler_on(predictor.device)) as scene,
+        rasterio.Env(GDAL_CACHEMAX=scene.block_cache_bytes, **READ_OPTIONS),
+    ):
         area = job.open_area(scene.grid)
         layout = MapLayout.of(job, scene.grid, area)
         with Background(keep, depth=1) as writer:
             for run in rows:
                 for band in map_rows(scene, job, layout, area, predictor, run, advance):
                     writer.put(band)
+
+
+def _resampler_on(device: torch.device) -> Resampler | None:
+    """Return what warps for a network on ``device``; None for the CPU's own."""
+    if device.type != "cuda":
+        return None
+    from geoasanet.inference.devicewarp import DeviceResampler  # loads numba
+
+    return DeviceResampler(device)
 
 
 def map_rows(

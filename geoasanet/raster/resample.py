@@ -8,7 +8,7 @@ the window it came in.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,25 @@ class Nodes(NamedTuple):
         return Nodes(self.rows[cut], self.cols[cut], self.row, self.col + cut[1].start * spacing)
 
 
+class Resampler(Protocol):
+    """What does the work of :func:`resample`."""
+
+    def __call__(
+        self,
+        data: NDArray[Any],
+        valid: BoolArray,
+        corner: tuple[int, int],
+        nodes: Nodes,
+        spacing: int,
+        shrink: tuple[float, float],
+        window: Window,
+        out: NDArray[np.float32],
+        out_valid: BoolArray,
+        at: tuple[int, int],
+    ) -> None:
+        """Write resampled pixels; see :func:`resample`."""
+
+
 def resample(
     data: NDArray[Any],
     valid: BoolArray,
@@ -57,7 +76,7 @@ def resample(
     at least half of the weight. Pixels that are not valid are left as they are.
 
     Args:
-        data: Source pixels, shape (bands, rows, columns).
+        data: Source pixels, shape (bands, rows, columns); 0 where not valid.
         valid: Source validity, shape (rows, columns).
         corner: Row and column, in the source, of ``data``'s first pixel.
         nodes: Control points around ``window``.

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from geoasanet.raster.mosaic import SEPARATOR, is_mosaic
 from geoasanet.raster.source import STRIP_ROWS, RasterSource, default_bands
 from geoasanet.sample import BoolArray, Sample
 from geoasanet.windows import Window
+
+if TYPE_CHECKING:
+    from geoasanet.raster.resample import Resampler
 
 PathLike = str | os.PathLike[str]
 
@@ -90,6 +93,7 @@ class Scene:
         sar_count: int = 1,
         grid: Grid | None = None,
         faults: ReadFaults | None = None,
+        resampler: Resampler | None = None,
     ) -> Scene:
         """Open both rasters.
 
@@ -101,6 +105,7 @@ class Scene:
             sar_count: SAR bands that are needed.
             grid: Reference grid, if not the optical raster's own.
             faults: Takes the blocks that cannot be read, whose pixels are then without data; None makes them an error.
+            resampler: What computes pixels of a raster on another grid; on the CPU if None.
 
         Raises:
             SceneError: If a raster cannot be opened, lacks bands or georeference, or both do not overlap.
@@ -113,7 +118,8 @@ class Scene:
             raise
         try:
             reference = grid or rgb_source.grid
-            scene = cls(layer_on(reference, rgb_source), layer_on(reference, sar_source), reference)
+            rgb_layer, sar_layer = (layer_on(reference, source, resampler) for source in (rgb_source, sar_source))
+            scene = cls(rgb_layer, sar_layer, reference)
             scene._check_overlap()
         except BaseException:
             rgb_source.close()
@@ -181,14 +187,14 @@ class Scene:
             )
 
 
-def layer_on(grid: Grid, source: RasterSource) -> Layer:
+def layer_on(grid: Grid, source: RasterSource, resampler: Resampler | None = None) -> Layer:
     """Return ``source`` as it appears on ``grid``: as it is if the pixels coincide, else warped."""
     offset = source.grid.offset_on(grid)
     if offset is not None:
         return AlignedLayer(source, grid, offset)
     from geoasanet.raster.warp import WarpedLayer  # loads numba: 100 MB that an aligned scene need not hold
 
-    return WarpedLayer(source, grid)
+    return WarpedLayer(source, grid) if resampler is None else WarpedLayer(source, grid, resampler)
 
 
 def default_map_path(rgb: PathLike) -> Path:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from geoasanet.errors import GridError
 from geoasanet.raster.grid import Grid
-from geoasanet.raster.resample import FloatArray, Nodes, resample
+from geoasanet.raster.resample import FloatArray, Nodes, Resampler, resample
 from geoasanet.raster.source import STRIP_ROWS, RasterSource
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
@@ -180,10 +180,17 @@ class CoordinateMap:
 
 
 class WarpedLayer:
-    """A raster on another grid, resampled while it is read; a layer of :class:`geoasanet.raster.scene.Scene`."""
+    """A raster on another grid, resampled while it is read; a layer of :class:`geoasanet.raster.scene.Scene`.
 
-    def __init__(self, source: RasterSource, grid: Grid) -> None:
+    Args:
+        source: The raster.
+        grid: Where its pixels are wanted.
+        resampler: What computes them.
+    """
+
+    def __init__(self, source: RasterSource, grid: Grid, resampler: Resampler = resample) -> None:
         self.source = source
+        self._resample = resampler
         self.coordinates = CoordinateMap(grid, source.grid, source.path)
         row, cols = np.full(2, grid.height / 2), np.array([0.4, 0.6]) * grid.width
         rows, _ = self.coordinates.exact(row, cols)
@@ -238,7 +245,7 @@ class WarpedLayer:
             return
         pixels, has_data = self.source.read(needed)
         corner = (needed.row, needed.col)
-        resample(pixels, has_data, corner, nodes, coordinates.spacing, coordinates.shrink, block, data, valid, at)
+        self._resample(pixels, has_data, corner, nodes, coordinates.spacing, coordinates.shrink, block, data, valid, at)
 
 
 def _named(grid: Grid) -> str:
