@@ -29,7 +29,9 @@ from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
+from geoasanet.inference.devicewarp import DeviceResampler
 from geoasanet.raster.grid import Grid
+from geoasanet.raster.resample import Resampler, resample
 from geoasanet.raster.source import RasterSource
 from geoasanet.raster.warp import CoordinateMap, WarpedLayer
 from geoasanet.tools.machine import describe_machine
@@ -99,12 +101,15 @@ Reader = Callable[[Window], np.ndarray]
 Opener = Callable[[Path, int, Grid], contextlib.AbstractContextManager[Reader]]
 
 
-@contextlib.contextmanager
-def open_ours(path: Path, bands: int, grid: Grid) -> Iterator[Reader]:
-    source = RasterSource(path, range(1, bands + 1), "SAR")
-    layer = WarpedLayer(source, grid)
-    with contextlib.closing(source):
-        yield lambda w: layer.read(w)[0]
+def opener_of_ours(resampler: Resampler) -> Opener:
+    @contextlib.contextmanager
+    def open_ours(path: Path, bands: int, grid: Grid) -> Iterator[Reader]:
+        source = RasterSource(path, range(1, bands + 1), "SAR")
+        layer = WarpedLayer(source, grid, resampler)
+        with contextlib.closing(source):
+            yield lambda w: layer.read(w)[0]
+
+    return open_ours
 
 
 def opener_of_vrt(tolerance: float) -> Opener:
@@ -121,7 +126,7 @@ def opener_of_vrt(tolerance: float) -> Opener:
 
 
 OPENERS: dict[str, Opener] = {
-    "geoasanet": open_ours,
+    "geoasanet": opener_of_ours(resample),
     "WarpedVRT": opener_of_vrt(0.125),
     "WarpedVRT, tolerance 0.01": opener_of_vrt(0.01),
 }
@@ -188,7 +193,10 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=3072, help="rows and columns of the target")
     parser.add_argument("--repeat", type=int, default=5, help="the median is printed")
     parser.add_argument("--compress", default="none", help="of the source files, for instance zstd")
+    parser.add_argument("--device", help="also warp on this device (cuda); CPU time is then that of the host")
     options = parser.parse_args()
+    if options.device:
+        OPENERS[f"geoasanet on {options.device}"] = opener_of_ours(DeviceResampler(torch.device(options.device)))
     machine = describe_machine(torch.device("cpu"))
     print(f"machine {machine.processor}, {machine.cores} cores, load {machine.load}, Python {machine.python}")
     print(f"target {options.side} x {options.side} px, sources tiled 512, compression {options.compress}")
