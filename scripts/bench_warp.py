@@ -41,8 +41,13 @@ LEFT, TOP = 760_000, 3_000_000
 """Upper-left corner of the target in EPSG:32650, 2.6 degrees east of the central meridian."""
 SOURCES = {"UTM zone to UTM zone": (32651, 1.0), "geographic to UTM": (4326, 1e-5)}
 """EPSG code and pixel size (its units) of each source."""
-BLOCKS = {"512 x 512": (512, 512), "bands of 256": (256, None), "strips of 64": (64, None)}
-"""Rows and columns (None: all) that are read at a time."""
+BLOCKS = {
+    "512 x 512": (512, 512),
+    "bands of 256": (256, None),
+    "strips of 128": (128, None),
+    "strips of 64": (64, None),
+}
+"""Rows and columns (None: all) that are read at a time; ``predict`` reads strips of 128."""
 
 
 def target_grid(side: int) -> Grid:
@@ -184,7 +189,7 @@ def bench(folder: Path, side: int, repeat: int, compress: str) -> None:
                 ours = statistics.median(times["geoasanet"])
                 figures = (f"{label} {statistics.median(t):.1f} ({statistics.median(t) / ours:.2f} x)"
                            for label, t in times.items())  # fmt: skip
-                print(f"  {shape:12} CPU ns per output pixel: {', '.join(figures)}", flush=True)
+                print(f"  {shape:13} CPU ns per output pixel: {', '.join(figures)}", flush=True)
             path.unlink()
 
 

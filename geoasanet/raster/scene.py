@@ -175,7 +175,7 @@ class Scene:
     def strip_rows(self) -> int:
         """Rows to read at a time: few of a wide scene, for they take memory; not so where one is read in pieces."""
         aligned = isinstance(self.rgb, AlignedLayer) and isinstance(self.sar, AlignedLayer)
-        return min(STRIP_ROWS, max(STRIP_ROWS // 4, _STRIP_PIXELS // self.grid.width)) if aligned else STRIP_ROWS
+        return min(STRIP_ROWS // 2, max(STRIP_ROWS // 8, _STRIP_PIXELS // self.grid.width)) if aligned else STRIP_ROWS
 
     def _check_overlap(self) -> None:
         if not self.sar.overlaps():

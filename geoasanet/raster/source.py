@@ -21,7 +21,7 @@ from geoasanet.raster.probes import probe_windows
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
 
-STRIP_ROWS = 64
+STRIP_ROWS = 128
 """Rows of a scene that are read at a time, at most, when it is mapped."""
 
 _ON_ERROR_HINT = "The file is damaged; copy or make it anew, or add --on-error nodata to leave such blocks out."
