@@ -27,7 +27,7 @@ from geoasanet.sample import Sample
 _SMALL_BATCH = 4
 _KEPT_BYTES = 1 << 28
 _SENT_AS = {np.bool_: torch.bool, np.uint8: torch.uint8}
-_HANDED_OVER = 4  # batches given to a single thread at a time: a switch of threads takes as long as a small network
+_HANDED_OVER = 3  # batches given to a single thread at a time: a switch of threads takes as long as a small network
 
 
 class Predictor:
@@ -109,10 +109,9 @@ class Predictor:
         samples = self._prepared(samples)
         # While results are taken, a device has one more group to work on, and so has every lane.
         size, ahead = self.batch_size, int(self.device.type == "cuda")
-        if self._lanes is not None and self._lanes.lanes == 1:
-            size, ahead = size * _HANDED_OVER, 1
-        elif self._lanes is not None:
+        if self._lanes is not None:
             ahead = self._lanes.lanes + 1
+            size *= _HANDED_OVER if self._lanes.lanes == 1 else 1
         with Lanes(self._lanes) as lanes:
             for group in _groups(samples, size):
                 live = [sample for sample in group if sample is not None]
