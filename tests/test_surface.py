@@ -88,6 +88,11 @@ class TestExitCodes:
         done = run(*arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
 
+    def test_an_option_is_no_file_name(self, tmp_path: Path) -> None:
+        done = run("predict", "a.tif", "b.tif", "--confidence", "--quicklook", cwd=tmp_path)
+        assert done.returncode == 2 and not list(tmp_path.iterdir())
+        assert "'--confidence': a name is needed, found '--quicklook'" in done.stderr
+
     def test_a_mistyped_command_is_answered_with_the_nearest(self) -> None:
         assert "vectorize" in run("vectorise").stderr
 

@@ -20,7 +20,18 @@ import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-PATH = click.Path(path_type=Path)
+
+class FileName(click.Path):
+    """A path that is not the next option, taken for the one that was forgotten."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if str(value).startswith("-"):
+            self.fail(f"a name is needed, found {str(value)!r}. Such a file is ./{value}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = FileName(path_type=Path)
 
 
 class IntegerList(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
