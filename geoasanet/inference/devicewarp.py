@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geoasanet.raster.resample import Nodes, resample
+from geoasanet.raster.resample import Place, resample
 from geoasanet.sample import BoolArray
-from geoasanet.windows import Window
 
 _MOST_SHRINK = (
     4.0  # source pixels per target pixel: beyond it, hundreds of operations for each block; the host is faster
@@ -41,35 +40,23 @@ class DeviceResampler:
         self,
         data: NDArray[Any],
         valid: BoolArray,
-        corner: tuple[int, int],
-        nodes: Nodes,
-        spacing: int,
-        shrink: tuple[float, float],
-        window: Window,
+        place: Place,
         out: NDArray[np.float32],
         out_valid: BoolArray,
         at: tuple[int, int],
     ) -> None:
-        """Write source pixels, resampled to ``window``; see :func:`geoasanet.raster.resample.resample`."""
-        if max(shrink) > _MOST_SHRINK:
-            resample(data, valid, corner, nodes, spacing, shrink, window, out, out_valid, at)
+        """Write resampled source pixels; see :func:`geoasanet.raster.resample.resample`."""
+        if max(place.shrink) > _MOST_SHRINK:
+            resample(data, valid, place, out, out_valid, at)
             return
         with torch.cuda.stream(self._stream) if self._stream is not None else contextlib.nullcontext():
-            values, mask = self._resample(data, valid, corner, nodes, spacing, shrink, window)
-        target = np.s_[at[0] : at[0] + window.height, at[1] : at[1] + window.width]
+            values, mask = self._resample(data, valid, place)
+        target = np.s_[at[0] : at[0] + mask.shape[0], at[1] : at[1] + mask.shape[1]]
         np.copyto(out[:, *target], values, where=mask)
         out_valid[target] |= mask
 
-    def _resample(
-        self,
-        data: NDArray[Any],
-        valid: BoolArray,
-        corner: tuple[int, int],
-        nodes: Nodes,
-        spacing: int,
-        shrink: tuple[float, float],
-        window: Window,
-    ) -> tuple[NDArray[np.float32], BoolArray]:
+    def _resample(self, data: NDArray[Any], valid: BoolArray, place: Place) -> tuple[NDArray[np.float32], BoolArray]:
+        window, nodes, spacing, shrink, corner = place
         # Types that torch does not gather become ones that hold the same numbers.
         pixels = self._send(data.astype(_KINDS.get(data.dtype, np.float64), copy=False))
         source = _Source(pixels, self._send(valid), corner)

@@ -38,6 +38,21 @@ class Nodes(NamedTuple):
         return Nodes(self.rows[cut], self.cols[cut], self.row, self.col + cut[1].start * spacing)
 
 
+class Place(NamedTuple):
+    """Where target pixels lie in the source."""
+
+    window: Window
+    """The target pixels."""
+    nodes: Nodes
+    """Control points around them."""
+    spacing: int
+    """Target pixels between control points."""
+    shrink: tuple[float, float]
+    """Source rows and columns per target pixel, each at least 1."""
+    corner: tuple[int, int]
+    """Row and column of the first source pixel at hand."""
+
+
 class Resampler(Protocol):
     """What does the work of :func:`resample`."""
 
@@ -45,11 +60,7 @@ class Resampler(Protocol):
         self,
         data: NDArray[Any],
         valid: BoolArray,
-        corner: tuple[int, int],
-        nodes: Nodes,
-        spacing: int,
-        shrink: tuple[float, float],
-        window: Window,
+        place: Place,
         out: NDArray[np.float32],
         out_valid: BoolArray,
         at: tuple[int, int],
@@ -60,16 +71,12 @@ class Resampler(Protocol):
 def resample(
     data: NDArray[Any],
     valid: BoolArray,
-    corner: tuple[int, int],
-    nodes: Nodes,
-    spacing: int,
-    shrink: tuple[float, float],
-    window: Window,
+    place: Place,
     out: NDArray[np.float32],
     out_valid: BoolArray,
     at: tuple[int, int],
 ) -> None:
-    """Write source pixels, resampled bilinearly to ``window`` of the target grid, into ``out`` and ``out_valid``.
+    """Write source pixels, resampled bilinearly to a window of the target grid, into ``out`` and ``out_valid``.
 
     Where a target pixel spans more than one source pixel, the triangle is widened by that factor, so that
     coarsening averages rather than picks. Weights are taken over valid source pixels; a pixel is valid if they carry
@@ -78,22 +85,18 @@ def resample(
     Args:
         data: Source pixels, shape (bands, rows, columns); 0 where not valid.
         valid: Source validity, shape (rows, columns).
-        corner: Row and column, in the source, of ``data``'s first pixel.
-        nodes: Control points around ``window``.
-        spacing: Target pixels between control points.
-        shrink: Source rows and columns per target pixel, each at least 1.
-        window: Target pixels wanted.
+        place: Target pixels wanted, and where they lie.
         out: Shape (bands, rows, columns), C-contiguous.
         out_valid: Shape (rows, columns).
-        at: Row and column of ``out`` where the first pixel of ``window`` goes.
+        at: Row and column of ``out`` where the first pixel wanted goes.
     """
-    rows, cols, row0, col0 = nodes
-    place = window.row - row0, window.col - col0, window.height, window.width, spacing
+    window, (rows, cols, row0, col0), spacing, shrink, corner = place
+    extent = window.row - row0, window.col - col0, window.height, window.width, spacing
     pixels = np.ascontiguousarray(data)
     if shrink == (1.0, 1.0):
-        _bilinear(pixels, valid, bool(valid.all()), *corner, rows, cols, *place, out, out_valid, *at)
+        _bilinear(pixels, valid, bool(valid.all()), *corner, rows, cols, *extent, out, out_valid, *at)
     else:
-        _triangle(pixels, valid, *corner, rows, cols, *place, *shrink, out, out_valid, *at)
+        _triangle(pixels, valid, *corner, rows, cols, *extent, *shrink, out, out_valid, *at)
 
 
 @kernel

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from geoasanet.errors import GridError
 from geoasanet.raster.grid import Grid
-from geoasanet.raster.resample import FloatArray, Nodes, Resampler, resample
+from geoasanet.raster.resample import FloatArray, Nodes, Place, Resampler, resample
 from geoasanet.raster.source import STRIP_ROWS, RasterSource
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
@@ -244,8 +244,8 @@ class WarpedLayer:
         if needed is None:
             return
         pixels, has_data = self.source.read(needed)
-        corner = (needed.row, needed.col)
-        self._resample(pixels, has_data, corner, nodes, coordinates.spacing, coordinates.shrink, block, data, valid, at)
+        place = Place(block, nodes, coordinates.spacing, coordinates.shrink, (needed.row, needed.col))
+        self._resample(pixels, has_data, place, data, valid, at)
 
 
 def _named(grid: Grid) -> str:
