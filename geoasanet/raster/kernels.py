@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -40,3 +41,28 @@ def float_of_bits(context: Any, value: Any) -> Any:
 
 def _bitcast(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
+
+
+@intrinsic
+def copy_pair(context: Any, target: Any, at: Any, source: Any, start: Any) -> Any:
+    """Copy, in a kernel, ``source[start]`` and the value after it to ``target[at]`` and after it, in one move.
+
+    Both arrays have one dimension, are contiguous and of the same dtype; indices are not checked and not negative.
+    """
+    return types.void(target, at, source, start), _copy_pair
+
+
+def _copy_pair(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    target, _, source, _ = signature.args
+    size = context.get_abi_sizeof(context.get_data_type(source.dtype))
+    pair = ir.IntType(2 * 8 * size).as_pointer()
+
+    def place(array: Any, data: Any, index: Any) -> Any:
+        if index.type.width < 64:
+            index = builder.zext(index, ir.IntType(64))
+        return builder.bitcast(builder.gep(context.make_array(array)(context, builder, data).data, [index]), pair)
+
+    moved = builder.load(place(source, arguments[2], arguments[3]))
+    kept = builder.store(moved, place(target, arguments[0], arguments[1]))
+    moved.align = kept.align = size
+    return context.get_dummy_value()

@@ -110,6 +110,8 @@ def measured(pixels: NDArray[Any]) -> BoolArray:
     if pixels.dtype.kind != "f":
         return np.ones(pixels.shape[1:], bool)
     largest = min(LARGEST_VALUE, float(np.finfo(pixels.dtype).max))
+    if pixels.size and -largest <= pixels.min() and pixels.max() <= largest:  # both are NaN where one value is
+        return np.ones(pixels.shape[1:], bool)
     sane = np.abs(pixels) <= largest
     return np.asarray(sane[0] if len(sane) == 1 else sane.all(axis=0))
 

@@ -51,9 +51,15 @@ def _open_mosaic(path: str, role: str, decoders: int) -> Any:
 def _open(what: str, path: str, role: str, decoders: int) -> Any:
     """Open ``what``, which messages call ``path``."""
     try:
-        settings = rasterio.Env(GDAL_NUM_THREADS=str(decoders), **open_options(path))
-        with quiet_georeference(), quiet_hdf5(what), settings:
-            dataset = rasterio.open(what)
+        options = open_options(path)
+        with quiet_georeference(), quiet_hdf5(what):
+            with rasterio.Env(GDAL_NUM_THREADS=str(decoders), **options):
+                dataset = rasterio.open(what)
+            plain = dataset.driver == "GTiff" and dataset.compression is None
+            if plain and decoders > 1 and not is_remote(path):
+                dataset.close()  # nothing to decode: handing blocks to threads costs more than copying them
+                with rasterio.Env(GDAL_NUM_THREADS="1", **options):
+                    dataset = rasterio.open(what)
     except (*GDAL_ERRORS, ValueError) as error:
         reason = (is_remote(path) and refusal(path)) or reason_of(error, path)
         hint = UNREACHABLE_HINT if is_remote(path) else _NO_RASTER_HINT

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geoasanet.raster.kernels import kernel
+from geoasanet.raster.kernels import copy_pair, kernel
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
 
@@ -32,10 +32,12 @@ class Nodes(NamedTuple):
     col: int
     """Target column of the first node."""
 
-    def columns(self, start: int, stop: int, spacing: int) -> Nodes:
-        """Return the nodes around target columns ``start`` to ``stop``."""
-        cut = np.s_[:, (start - self.col) // spacing : -(-(stop - self.col) // spacing) + 1]
-        return Nodes(self.rows[cut], self.cols[cut], self.row, self.col + cut[1].start * spacing)
+    def around(self, window: Window, spacing: int) -> Nodes:
+        """Return the nodes around ``window``, which are among these."""
+        down = slice((window.row - self.row) // spacing, -(-(window.row_stop - self.row) // spacing) + 1)
+        across = slice((window.col - self.col) // spacing, -(-(window.col_stop - self.col) // spacing) + 1)
+        row, col = self.row + down.start * spacing, self.col + across.start * spacing
+        return Nodes(self.rows[down, across], self.cols[down, across], row, col)
 
 
 class Place(NamedTuple):
@@ -126,8 +128,8 @@ def _bilinear(
     small = height * width < 2**32
     row0, col0 = np.int32(row_off), np.int32(col_off)
     fx, fy = np.empty(spacing, np.float32), np.empty(spacing, np.float32)
-    nw, ne = np.empty(spacing, data.dtype), np.empty(spacing, data.dtype)
-    sw, se = np.empty(spacing, data.dtype), np.empty(spacing, data.dtype)
+    upper, lower = np.empty(2 * spacing, data.dtype), np.empty(2 * spacing, data.dtype)
+    steps = np.arange(spacing).astype(np.float64)  # converting whole numbers one by one takes longer than reading them
     for r in range(rows):
         i = (r + drow) // spacing
         v = ((r + drow - i * spacing) + 0.5) / spacing
@@ -150,7 +152,7 @@ def _bilinear(
             clear = clear and small and left >= col_off and east < col_off + width - 1
             if clear:
                 for k in range(count):
-                    y, x = y0 + dy * (t0 + k), x0 + dx * (t0 + k)
+                    y, x = y0 + dy * (t0 + steps[k]), x0 + dx * (t0 + steps[k])
                     yi, xi = np.int32(y), np.int32(x)
                     fy[k], fx[k] = y - yi, x - xi
                     index[k] = np.uint32(yi - row0) * below + np.uint32(xi - col0)
@@ -164,11 +166,13 @@ def _bilinear(
                     band = flat[b]
                     for k in range(count):
                         q = index[k]
-                        nw[k], ne[k] = band[q], band[q + right]
-                        sw[k], se[k] = band[q + below], band[q + below + right]
+                        copy_pair(upper, 2 * k, band, q)
+                        copy_pair(lower, 2 * k, band, q + below)
                     target = out[b, out_row + r, out_col + start : out_col + stop]
                     for k in range(count):
-                        target[k] = _between(nw[k], ne[k], sw[k], se[k], fy[k], fx[k])
+                        target[k] = _between(
+                            upper[2 * k], upper[2 * k + 1], lower[2 * k], lower[2 * k + 1], fy[k], fx[k]
+                        )
                 out_valid[out_row + r, out_col + start : out_col + stop] = True
             elif np.isfinite(top + bottom + left + east):
                 for k in range(count):

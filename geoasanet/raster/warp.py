@@ -29,6 +29,8 @@ _SPACINGS = (64, 32, 16, 8, 4, 2, 1)
 _SAME_SCALE = 1.05  # grids whose pixels differ by less are resampled without widening the triangle
 _PROBES = 33
 _BLOCK = 512
+_NODE_ROWS = 8  # rows of control points that are transformed together
+_KEPT_NODES = 8  # groups of them that are kept
 _DRIFT_ROWS = 32  # source rows that a strip may climb within one read
 
 
@@ -194,6 +196,7 @@ class WarpedLayer:
         self.coordinates = CoordinateMap(grid, source.grid, source.path)
         row, cols = np.full(2, grid.height / 2), np.array([0.4, 0.6]) * grid.width
         rows, _ = self.coordinates.exact(row, cols)
+        self._found: dict[Window, Nodes] = {}
         self._slope = abs(float(rows[1] - rows[0])) / (0.2 * grid.width) if np.isfinite(rows).all() else 1.0
 
     @property
@@ -224,12 +227,22 @@ class WarpedLayer:
             height = min(_BLOCK, window.height - row)
             for first in range(0, window.width, _BLOCK * spacing):  # transforming many points at once costs less
                 run = min(_BLOCK * spacing, window.width - first)
-                nodes = self.coordinates.nodes(Window(window.row + row, window.col + first, height, run))
+                nodes = self._nodes(Window(window.row + row, window.col + first, height, run))
                 for col in range(first, first + run, piece):
                     block = Window(window.row + row, window.col + col, height, min(piece, first + run - col))
-                    around = nodes.columns(block.col, block.col_stop, spacing)
-                    self._read_block(block, around, data, valid, (row, col))
+                    self._read_block(block, nodes.around(block, spacing), data, valid, (row, col))
         return data, valid
+
+    def _nodes(self, window: Window) -> Nodes:
+        """Return control points around ``window``, and more: the next strips' are found with those of this one."""
+        step = _NODE_ROWS * self.coordinates.spacing
+        row, stop = window.row // step * step, -(-window.row_stop // step) * step
+        chunk = Window(row, window.col, stop - row, window.width)
+        if chunk not in self._found:
+            if len(self._found) >= _KEPT_NODES:
+                self._found.clear()
+            self._found[chunk] = self.coordinates.nodes(chunk)
+        return self._found[chunk]
 
     def _piece(self, height: int) -> int:
         """Return how many columns to read at a time: many of a thin strip, unless it runs aslant in the source."""
