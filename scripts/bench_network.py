@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from geoasanet.device import choose_device, computing_in
+from geoasanet.device import choose_device, computing_in, keep_freed_memory
 from geoasanet.inference.lanes import LanePlan, Lanes
-from geoasanet.inference.predictor import compiled
+from geoasanet.inference.predictor import KEPT_BYTES, compiled
 from geoasanet.models.accelerate import accelerate
 from geoasanet.models.registry import create_model, model_names
 from geoasanet.tools.machine import describe_machine
@@ -66,15 +66,16 @@ def bench(name: str, options: argparse.Namespace, device: torch.device) -> None:
     plan = LanePlan.of_machine() if device.type == "cpu" and options.threads is None else None
     turn = 2 * plan.lanes if plan is not None else 1
     plain = create_model(name, 6, (3, 1)).eval().to(device)
-    fast = accelerate(plain, device).to(device)
     images = [torch.randn(options.batch, bands, SIDE, SIDE, device=device) for bands in (3, 1)]
     turned = [image.contiguous(memory_format=torch.channels_last) for image in images]
     plain_type = torch.bfloat16 if device.type == "cuda" else torch.float32
-    with FlopCounterMode(display=False) as counter:
-        fast(*turned)
-    operations = counter.get_total_flops() / 2
-    floor = operations / matrix_speed(timed, device, plain_type)
+    speed = matrix_speed(timed, device, plain_type)
     for precision in options.precision.split(","):
+        fast = accelerate(plain, device, precision).to(device)
+        with FlopCounterMode(display=False) as counter:
+            fast(*turned)
+        operations = counter.get_total_flops() / 2
+        floor = operations / speed
         for compile in (False, True) if options.compile else (False,):
             network = compiled(fast, device, options.batch) if compile else fast
 
@@ -123,6 +124,8 @@ def main() -> None:
     options.batch = options.batch or (32 if device.type == "cuda" else 1)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    if device.type == "cpu":
+        keep_freed_memory(KEPT_BYTES)  # as `predict` does; it is for the whole process, so the peer has it too
     machine = describe_machine(device)
     print(
         f"{machine.processor}, {machine.cores} cores, {machine.device}, torch {machine.torch}, "

@@ -134,11 +134,11 @@ def bench_ratio(folder: Path, side: int, encoder: str, repeats: int) -> None:
     rgb, sar = make_scene(folder, side, side)
     torch.manual_seed(0)
     model = ga.create_model("asanet", num_classes=len(CLASSES), in_channels=(3, 1), encoder=encoder).eval().to(device)
-    network = accelerate(model, device).to(device)
     windows = len(Tiling.over(side, side, size=256, overlap=64))
     x, y = (torch.rand(batch, bands, 256, 256, device=device) for bands in (3, 1))
     x, y = (image.to(memory_format=torch.channels_last) for image in (x, y))
     precision = choose_precision("auto", device)
+    network = accelerate(model, device, precision).to(device)
 
     @torch.inference_mode()
     def forward(count: int) -> None:

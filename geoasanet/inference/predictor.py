@@ -25,7 +25,7 @@ from geoasanet.models.network import Network
 from geoasanet.sample import Sample
 
 _SMALL_BATCH = 4
-_KEPT_BYTES = 1 << 28
+KEPT_BYTES = 1 << 28
 _SENT_AS = {np.bool_: torch.bool, np.uint8: torch.uint8}
 _HANDED_OVER = 3  # batches given to a single thread at a time: a switch of threads takes as long as a small network
 
@@ -83,11 +83,11 @@ class Predictor:
         self._layout = torch.contiguous_format
         self._lanes: LanePlan | None = None
         if device.type == "cpu":
-            keep_freed_memory(_KEPT_BYTES)
+            keep_freed_memory(KEPT_BYTES)
             alone = LanePlan(1, torch.get_num_threads())
             self._lanes = (lanes or LanePlan.of_machine()) if isinstance(model, Network) else alone
         if isinstance(model, Network):
-            model = accelerate(model, device)
+            model = accelerate(model, device, self.precision)
             self._layout = torch.channels_last
         if isinstance(model, nn.Module):
             model = model.eval().to(device)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from geoasanet.models.winograd import WinogradConv, suits
+
 
 @runtime_checkable
 class HasInferenceForm(Protocol):
@@ -24,19 +26,23 @@ class HasInferenceForm(Protocol):
         ...
 
 
-def accelerate(network: nn.Module, device: torch.device) -> nn.Module:
+def accelerate(network: nn.Module, device: torch.device, precision: str = "fp32") -> nn.Module:
     """Return a network that gives the results of ``network.eval()`` faster, for inference.
 
     Batch norms are folded into the convolutions before them, convolutions hold their weights channels last, and
-    modules that know a form for inference (:class:`HasInferenceForm`) take it. The auxiliary head is dropped.
+    modules that know a form for inference (:class:`HasInferenceForm`) take it. The auxiliary head is dropped. On a CPU,
+    in fp32, wide 3×3 convolutions take fewer multiplications (:class:`~geoasanet.models.winograd.WinogradConv`).
 
     Args:
         network: Any network; it stays as it is, and whatever is not changed is shared with the result.
         device: Where the result is to run; the caller moves it there.
+        precision: Arithmetic that it is to run in (:data:`geoasanet.device.Precision`, not "auto").
     """
     twin = _share(network, {})
     twin._modules.pop("auxiliary", None)
     _transform(twin, device)
+    if device.type == "cpu" and precision == "fp32":
+        _multiply_less(twin, {})
     for module in twin.modules():
         layout = torch.channels_last if isinstance(module, nn.Conv2d) else torch.preserve_format
         for name, parameter in module._parameters.items():
@@ -74,6 +80,19 @@ def _transform(module: nn.Module, device: torch.device) -> None:
         if type(conv) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
             module._modules[conv_name] = fuse_conv_bn_eval(conv.eval(), norm.eval())
             module._modules[norm_name] = nn.Identity()
+
+
+def _multiply_less(module: nn.Module, made: dict[int, nn.Module]) -> None:
+    """Replace the convolutions that :func:`suits`; those that occur twice do so again."""
+    for name, child in module._modules.items():
+        if child is None:
+            continue
+        if id(child) not in made:
+            if suits(child):
+                made[id(child)] = WinogradConv(child)
+            else:
+                _multiply_less(child, made)
+        module._modules[name] = made.get(id(child), child)
 
 
 def _pairs(module: nn.Module) -> list[tuple[str, str]]:

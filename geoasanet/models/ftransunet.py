@@ -170,8 +170,9 @@ class FrugalUNetDecoder(UNetDecoder):
         for first, second in plain.steps:
             conv, *rest = first
             shares = [below, conv.in_channels - below] if conv.in_channels > below else [below]
+            skip = 1 if len(shares) > 1 else None
             self.steps.append(
-                nn.ModuleList([UpsampledConv(conv, shares, align_corners=True), nn.Sequential(*rest, second)])
+                nn.ModuleList([UpsampledConv(conv, shares, skip, align_corners=True), nn.Sequential(*rest, second)])
             )
             below = conv.out_channels
 

@@ -65,7 +65,7 @@ class FrugalDecoder(nn.Module):
         self.convs = decoder.fpn_conv_blocks
         conv, *rest = decoder.fusion_block
         count = len(self.convs) + 1
-        self.fuse = UpsampledConv(conv, [conv.in_channels // count] * count)
+        self.fuse = UpsampledConv(conv, [conv.in_channels // count] * count, 0)
         self.rest = nn.Sequential(*rest)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

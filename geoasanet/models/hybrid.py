@@ -38,19 +38,15 @@ TIMM_RULES = (
 class StandardisedConv2d(nn.Conv2d):
     """A convolution whose filters are brought to mean 0 and variance 1 before use."""
 
-    is_standardised = False
-    """Whether the weights already are."""
-
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return the convolved map."""
-        weight = self.weight if self.is_standardised else self._standardised()
-        return conv2d(x_BCHW, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return conv2d(x_BCHW, self._standardised(), self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def for_inference(self, device: torch.device) -> nn.Module:
         """Return the convolution that this is while weights do not change."""
         conv = copy.copy(self)
+        conv.__class__ = nn.Conv2d
         conv._parameters = {**self._parameters, "weight": nn.Parameter(self._standardised())}
-        conv.is_standardised = True
         return conv
 
     def _standardised(self) -> Tensor:

@@ -240,7 +240,7 @@ class FrugalDeepLabHead(nn.Module):
         self.pyramid, self.edges = head.pyramid, head.edges
         (conv, *rest), *others = head.blocks
         width = conv.in_channels - FINE_CHANNELS
-        self.join = UpsampledConv(conv, (width, FINE_CHANNELS), align_corners=head.align_corners)
+        self.join = UpsampledConv(conv, (width, FINE_CHANNELS), 1, align_corners=head.align_corners)
         self.rest = nn.Sequential(*rest, *others, head.classifier)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

@@ -30,25 +30,37 @@ class UpsampledConv(nn.Module):
     Args:
         conv: 3×3 convolution with padding 1.
         channels: How many of its input channels each map has.
+        finest: Which map has the result's size already; None if none has.
         align_corners: How maps are resampled.
     """
 
-    def __init__(self, conv: nn.Conv2d, channels: Sequence[int], *, align_corners: bool = False) -> None:
+    def __init__(
+        self, conv: nn.Conv2d, channels: Sequence[int], finest: int | None = None, *, align_corners: bool = False
+    ) -> None:
         super().__init__()
         assert conv.kernel_size == (TAPS, TAPS) and conv.padding == (1, 1) and conv.groups == 1
+        self.finest = finest
         self.align_corners = align_corners
+        parts = list(torch.split(conv.weight.detach(), list(channels), dim=1))
         self.bias = conv.bias
-        # For every map (taps down, taps across, D, C).
+        self.plain: nn.Module | None = None
+        if finest is not None:
+            self.plain = _with_weight(conv, parts.pop(finest))
+            self.bias = None
+        # For every other map (taps down, taps across, D, C).
         self.weights = nn.ParameterList(
             nn.Parameter(w.permute(2, 3, 0, 1).clone(memory_format=torch.contiguous_format), requires_grad=False)
-            for w in torch.split(conv.weight.detach(), list(channels), dim=1)
+            for w in parts
         )
 
     def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
         """Return the convolved map (B, D, H, W) from maps (B, C, h, w) and ``size`` (H, W)."""
         height, width = size
         result: Tensor | None = None
-        for x, weight in zip(maps, self.weights, strict=True):
+        if self.plain is not None and self.finest is not None:
+            result = self.plain(resize(maps[self.finest], (height, width), align_corners=self.align_corners))
+        others = [x for i, x in enumerate(maps) if i != self.finest]
+        for x, weight in zip(others, self.weights, strict=True):
             if _pays(x.shape, height, width):
                 part = self._mixed_first(x, weight, height, width)
             else:
@@ -75,6 +87,14 @@ class UpsampledConv(nn.Module):
         enlarged = interpolate(line, size=target, mode="linear", align_corners=self.align_corners)[0]
         enlarged = pad(enlarged, (1, 1))
         return torch.cat([enlarged[:, k : k + target] for k in range(TAPS)]).T.contiguous()
+
+
+def _with_weight(conv: nn.Conv2d, weight: Tensor) -> nn.Conv2d:
+    """Return a convolution with the bias of ``conv`` and another weight."""
+    plain = nn.Conv2d(1, 1, TAPS, padding=1, bias=False, device="meta")
+    plain.in_channels, plain.out_channels = weight.shape[1], weight.shape[0]
+    plain.weight, plain.bias = nn.Parameter(weight, requires_grad=False), conv.bias
+    return plain
 
 
 def _pays(shape: Sequence[int], height: int, width: int) -> bool:

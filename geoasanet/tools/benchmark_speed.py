@@ -89,7 +89,7 @@ class SpeedMeter:
         with self.device:
             network = create_model(task.name, NUM_CLASSES, **task.arguments)
         self._bands = network.in_channels
-        self._network = accelerate(network, self.device)
+        self._network = accelerate(network, self.device, task.precision)
         self._run: Callable[..., torch.Tensor] = self._network
         self._start_bytes = peak_memory_bytes()
         self._largest = 1
