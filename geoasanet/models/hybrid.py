@@ -44,7 +44,7 @@ class StandardisedConv2d(nn.Conv2d):
 
     def for_inference(self, device: torch.device) -> nn.Module:
         """Return the convolution that this is while weights do not change."""
-        conv = copy.copy(self)
+        conv: nn.Conv2d = copy.copy(self)
         conv.__class__ = nn.Conv2d
         conv._parameters = {**self._parameters, "weight": nn.Parameter(self._standardised())}
         return conv

@@ -10,6 +10,8 @@ Letters in names: B batch, C channels in, D channels out, H and W height and wid
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -87,7 +89,7 @@ def _sums(x: Tensor, out: tuple[Tensor, Tensor]) -> None:
     out[1].copy_((b - c).sub_(d))
 
 
-def suits(module: nn.Module) -> bool:
+def suits(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Tell whether a module is a convolution that :class:`WinogradConv` computes faster."""
     return (
         type(module) is nn.Conv2d
