@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-_KERNEL = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
-"""G of the paper: the transform of a kernel's side."""
 _NARROWEST = 40.0
 """Channels at which it pays, those in and out joined as C·D / (C + D); measured."""
+_AT_ONCE = 64
+"""Input channels whose kernels are transformed at a time: those of large networks take gigabytes in float64."""
 _MOST_VALUES = 1 << 21
 """Transformed values at hand at a time (8 MB in float32), so that wide maps need little memory."""
 
@@ -36,10 +36,14 @@ class WinogradConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        kernel = conv.weight.detach().double()
-        sides = torch.tensor(_KERNEL, dtype=torch.float64, device=kernel.device)
-        transformed = torch.einsum("ik,dckl,jl->ijcd", sides, kernel, sides).flatten(0, 1)
-        self.register_buffer("weight", transformed.to(conv.weight.dtype).contiguous())
+        weight = conv.weight.new_empty(4, 4, conv.in_channels, conv.out_channels)
+        for kernel, part in zip(
+            torch.split(conv.weight.detach(), _AT_ONCE, 1), torch.split(weight, _AT_ONCE, 2), strict=True
+        ):
+            for row, rows in zip(part, _sides(kernel.permute(2, 3, 1, 0).double()), strict=True):
+                for target, values in zip(row, _sides(rows), strict=True):
+                    target.copy_(values)
+        self.register_buffer("weight", weight.flatten(0, 1))
         self.bias = conv.bias
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -70,6 +74,13 @@ class WinogradConv(nn.Module):
         _sums(mixed, (down[0], down[1]))
         for row, part in enumerate(down):
             _sums(part, (result[:, row::2, ::2], result[:, row::2, 1::2]))
+
+
+def _sides(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the four transformed values of a kernel's three, ``kernel[:3]``."""
+    first, middle, last = kernel
+    ends, middle = (first + last) / 2, middle / 2
+    return first, ends + middle, ends - middle, last
 
 
 def _differences(x: Tensor, axis: int, out: Tensor) -> None:
