@@ -8,7 +8,8 @@ the window it came in.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,19 +56,8 @@ class Place(NamedTuple):
     """Row and column of the first source pixel at hand."""
 
 
-class Resampler(Protocol):
-    """What does the work of :func:`resample`."""
-
-    def __call__(
-        self,
-        data: NDArray[Any],
-        valid: BoolArray,
-        place: Place,
-        out: NDArray[np.float32],
-        out_valid: BoolArray,
-        at: tuple[int, int],
-    ) -> None:
-        """Write resampled pixels; see :func:`resample`."""
+Resampler = Callable[[NDArray[Any], BoolArray, Place, NDArray[np.float32], BoolArray, tuple[int, int]], None]
+"""What does the work of :func:`resample`, and takes what it takes."""
 
 
 def resample(
