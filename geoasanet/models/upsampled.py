@@ -42,11 +42,8 @@ class UpsampledConv(nn.Module):
         self.finest = finest
         self.align_corners = align_corners
         parts = list(torch.split(conv.weight.detach(), list(channels), dim=1))
-        self.bias = conv.bias
-        self.plain: nn.Module | None = None
-        if finest is not None:
-            self.plain = _with_weight(conv, parts.pop(finest))
-            self.bias = None
+        self.plain: nn.Module | None = None if finest is None else _with_weight(conv, parts.pop(finest))
+        self.bias = conv.bias if finest is None else None
         # For every other map (taps down, taps across, D, C).
         self.weights = nn.ParameterList(
             nn.Parameter(w.permute(2, 3, 0, 1).clone(memory_format=torch.contiguous_format), requires_grad=False)

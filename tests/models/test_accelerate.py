@@ -24,17 +24,21 @@ sides = st.integers(1, 7)
     size=st.tuples(st.integers(7, 16), st.integers(7, 16)),
     align_corners=st.booleans(),
     bias=st.booleans(),
+    finest=st.none() | st.integers(0, 2),
 )
 @settings(deadline=None, max_examples=40)
-def test_mixing_before_enlarging_is_the_same(shapes, size, align_corners, bias):
+def test_mixing_before_enlarging_is_the_same(shapes, size, align_corners, bias, finest):
     torch.manual_seed(0)
     channels = [c for _, _, c in shapes]
     conv = nn.Conv2d(sum(channels), 5, 3, padding=1, bias=bias).double()
+    if finest is not None:
+        finest %= len(shapes)
+        shapes[finest] = (*size, channels[finest])
     maps = [torch.randn(2, c, h, w, dtype=torch.float64) for h, w, c in shapes]
     enlarged = [interpolate(x, size=size, mode="bilinear", align_corners=align_corners) for x in maps]
     with torch.no_grad():
         expected = conv(torch.cat(enlarged, 1))
-        found = UpsampledConv(conv, channels, align_corners=align_corners)(maps, size)
+        found = UpsampledConv(conv, channels, finest, align_corners=align_corners)(maps, size)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
 
 
