@@ -64,7 +64,7 @@ def bench(name: str, options: argparse.Namespace, device: torch.device) -> None:
     torch.manual_seed(0)
     timed = Timer(device, options.threads)
     plan = LanePlan.of_machine() if device.type == "cpu" and options.threads is None else None
-    turn = 2 * plan.lanes if plan is not None else 1
+    turn = 4 * plan.lanes if plan is not None else 1  # `predict` starts its lanes once for all windows
     plain = create_model(name, 6, (3, 1)).eval().to(device)
     images = [torch.randn(options.batch, bands, SIDE, SIDE, device=device) for bands in (3, 1)]
     turned = [image.contiguous(memory_format=torch.channels_last) for image in images]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba.core import caching
 
-from geoasanet.raster.kernels import kernel
+from geoasanet.kernels import kernel
 
 
 def test_a_kernel_works_where_no_cache_folder_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:

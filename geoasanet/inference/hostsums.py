@@ -17,7 +17,7 @@ from torch import Tensor
 
 from geoasanet.classes import NODATA
 from geoasanet.inference.spans import Span
-from geoasanet.raster.kernels import bits_of_float, float_of_bits, kernel
+from geoasanet.kernels import bits_of_float, float_of_bits, kernel
 from geoasanet.sample import BoolArray
 
 FloatArray = NDArray[np.float32]

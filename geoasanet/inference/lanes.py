@@ -7,6 +7,7 @@ the same however many processes a map is shared among.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 import torch
+
+from geoasanet.models.products import multiply_by_numpy, numpy_is_faster, openblas_on_one_thread
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -49,13 +52,17 @@ class Lanes:
     def __init__(self, plan: LanePlan | None) -> None:
         self._plan = plan
         self._pool: ThreadPoolExecutor | None = None
-        self._threads_before = 0
+        self._limits = contextlib.ExitStack()
 
     def __enter__(self) -> Lanes:
         if self._plan is not None:
-            self._threads_before = torch.get_num_threads()
+            # The number of threads of the linear algebra libraries is one for the whole process.
+            self._limits.callback(torch.set_num_threads, torch.get_num_threads())
+            by_numpy = self._plan.threads == 1 and numpy_is_faster()
+            if by_numpy:
+                self._limits.enter_context(openblas_on_one_thread())
             self._pool = ThreadPoolExecutor(
-                self._plan.lanes, "geoasanet-network", initializer=torch.set_num_threads, initargs=(self._plan.threads,)
+                self._plan.lanes, "geoasanet-network", initializer=_begin, initargs=(self._plan.threads, by_numpy)
             )
         return self
 
@@ -74,5 +81,9 @@ class Lanes:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-            # The number of threads of the linear algebra library is one for the whole process.
-            torch.set_num_threads(self._threads_before)
+        self._limits.close()
+
+
+def _begin(threads: int, by_numpy: bool) -> None:
+    torch.set_num_threads(threads)
+    multiply_by_numpy(by_numpy)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -31,7 +32,8 @@ def accelerate(network: nn.Module, device: torch.device, precision: str = "fp32"
 
     Batch norms are folded into the convolutions before them, convolutions hold their weights channels last, and
     modules that know a form for inference (:class:`HasInferenceForm`) take it. The auxiliary head is dropped. On a CPU,
-    in fp32, wide 3×3 convolutions take fewer multiplications (:class:`~geoasanet.models.winograd.WinogradConv`).
+    in fp32, wide 3×3 convolutions take fewer multiplications (:class:`~geoasanet.models.winograd.WinogradConv`) and
+    ConvNeXt's blocks fewer passes over memory (:class:`~geoasanet.models.fusedblock.FusedBlock`).
 
     Args:
         network: Any network; it stays as it is, and whatever is not changed is shared with the result.
@@ -42,7 +44,7 @@ def accelerate(network: nn.Module, device: torch.device, precision: str = "fp32"
     twin._modules.pop("auxiliary", None)
     _transform(twin, device)
     if device.type == "cpu" and precision == "fp32":
-        _multiply_less(twin, {})
+        _replace(twin, _faster_on_cpu, {})
     for module in twin.modules():
         layout = torch.channels_last if isinstance(module, nn.Conv2d) else torch.preserve_format
         for name, parameter in module._parameters.items():
@@ -82,17 +84,26 @@ def _transform(module: nn.Module, device: torch.device) -> None:
             module._modules[norm_name] = nn.Identity()
 
 
-def _multiply_less(module: nn.Module, made: dict[int, nn.Module]) -> None:
-    """Replace the convolutions that :func:`suits`; those that occur twice do so again."""
+def _replace(module: nn.Module, faster: Callable[[nn.Module], nn.Module | None], made: dict[int, nn.Module]) -> None:
+    """Replace the modules below that have a faster form; those that occur twice do so again."""
     for name, child in module._modules.items():
         if child is None:
             continue
         if id(child) not in made:
-            if suits(child):
-                made[id(child)] = WinogradConv(child)
-            else:
-                _multiply_less(child, made)
-        module._modules[name] = made.get(id(child), child)
+            form = faster(child)
+            if form is None:
+                _replace(child, faster, made)
+            made[id(child)] = child if form is None else form
+        module._modules[name] = made[id(child)]
+
+
+def _faster_on_cpu(module: nn.Module) -> nn.Module | None:
+    """Return the form that a module takes on a CPU in fp32, if it is one that has such a form."""
+    from geoasanet.models.fusedblock import FusedBlock, fuses  # loads numba, which a device does not need
+
+    if suits(module):
+        return WinogradConv(module)
+    return FusedBlock(module) if fuses(module) else None
 
 
 def _pairs(module: nn.Module) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad
 
 from geoasanet.models.blocks import resize
+from geoasanet.models.products import product
 
 TAPS = 3
 """Side of the kernel, pixels."""
@@ -71,11 +72,11 @@ class UpsampledConv(nn.Module):
         """Return one map's share of the result, (B, D, height, width)."""
         count, channels, h, w = x_BChw.shape
         pixels = x_BChw.permute(0, 2, 3, 1).reshape(-1, channels)
-        mixed = (pixels @ weight.view(-1, channels).T).view(count, h, w, TAPS, TAPS, -1)
+        mixed = product(pixels, weight.view(-1, channels).T).view(count, h, w, TAPS, TAPS, -1)
         across = mixed.permute(0, 1, 4, 2, 3, 5).reshape(count * h, TAPS * w, -1)
-        across = self._taps(w, width, x_BChw) @ across
+        across = product(self._taps(w, width, x_BChw), across)
         down = across.view(count, h, width, TAPS, -1).permute(0, 3, 1, 2, 4).reshape(count, TAPS * h, -1)
-        down = self._taps(h, height, x_BChw) @ down
+        down = product(self._taps(h, height, x_BChw), down)
         return down.view(count, height, width, -1).permute(0, 3, 1, 2)
 
     def _taps(self, size: int, target: int, like: Tensor) -> Tensor:

@@ -10,11 +10,16 @@ Letters in names: B batch, C channels in, D channels out, H and W height and wid
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pad
+
+from geoasanet.kernels import kernel
+from geoasanet.models.products import product
 
 _NARROWEST = 40.0
 """Channels at which it pays, those in and out joined as C·D / (C + D); measured."""
@@ -37,10 +42,10 @@ class WinogradConv(nn.Module):
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         weight = conv.weight.new_empty(4, 4, conv.in_channels, conv.out_channels)
-        for kernel, part in zip(
+        for taps, part in zip(
             torch.split(conv.weight.detach(), _AT_ONCE, 1), torch.split(weight, _AT_ONCE, 2), strict=True
         ):
-            for row, rows in zip(part, _sides(kernel.permute(2, 3, 1, 0).double()), strict=True):
+            for row, rows in zip(part, _sides(taps.permute(2, 3, 1, 0).double()), strict=True):
                 for target, values in zip(row, _sides(rows), strict=True):
                     target.copy_(values)
         self.register_buffer("weight", weight.flatten(0, 1))
@@ -48,32 +53,17 @@ class WinogradConv(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return the convolved map (B, D, H, W), channels last."""
-        count, channels, height, width = x_BCHW.shape
+        channels, height, width = x_BCHW.shape[1:]
         h, w, out_channels = -(-height // 2), -(-width // 2), self.weight.shape[2]
-        padded = pad(x_BCHW.permute(0, 2, 3, 1), (0, 0, 1, 1 + width % 2, 1, 1 + height % 2))
-        result = x_BCHW.new_empty(count, 2 * h, 2 * w, out_channels)
-        step = max(1, _MOST_VALUES // (16 * count * w * max(channels, out_channels)))
-        for first in range(0, h, step):
-            rows = slice(2 * first, 2 * min(first + step, h))
-            self._outputs(padded[:, rows.start : rows.stop + 2], result[:, rows])
+        padded = pad(x_BCHW.permute(0, 2, 3, 1), (0, 0, 1, 1 + width % 2, 1, 1 + height % 2)).contiguous()
+        result = padded.new_empty(len(padded), 2 * h, 2 * w, out_channels)
+        step = 2 * max(1, _MOST_VALUES // (16 * w * max(channels, out_channels)))
+        for image, target in zip(padded, result, strict=True):
+            for first in range(0, 2 * h, step):
+                seen = torch.ops.geoasanet.winograd_seen(image[first : first + step + 2])
+                mixed = product(seen, self.weight)
+                torch.ops.geoasanet.winograd_outputs(mixed, self.bias, target[first : first + step])
         return result[:, :height, :width].permute(0, 3, 1, 2)
-
-    def _outputs(self, padded: Tensor, result: Tensor) -> None:
-        """Write the outputs (B, 2h, 2w, D) of padded pixels (B, 2h + 2, 2w + 2, C)."""
-        count, height, width, out_channels = result.shape
-        tiles = count, height // 2, width // 2
-        rows = padded.new_empty(4, count, height // 2, *padded.shape[2:])
-        seen = padded.new_empty(4, 4, *tiles, padded.shape[-1])
-        _differences(padded, 1, rows)
-        for part, target in zip(rows, seen, strict=True):
-            _differences(part, 2, target)
-        mixed = torch.bmm(seen.view(16, -1, padded.shape[-1]), self.weight).view(4, 4, *tiles, out_channels)
-        if self.bias is not None:
-            mixed[1, 1] += self.bias  # reaches each of the four outputs once
-        down = mixed.new_empty(2, *mixed.shape[1:])
-        _sums(mixed, (down[0], down[1]))
-        for row, part in enumerate(down):
-            _sums(part, (result[:, row::2, ::2], result[:, row::2, 1::2]))
 
 
 def _sides(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -83,21 +73,94 @@ def _sides(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return first, ends + middle, ends - middle, last
 
 
-def _differences(x: Tensor, axis: int, out: Tensor) -> None:
-    """Write the four transformed values of every four pixels in a line, which begin two apart, to ``out[:4]``."""
-    count = x.shape[axis] - 3
-    a, b, c, d = (x.narrow(axis, i, count)[(slice(None),) * axis + (slice(None, None, 2),)] for i in range(4))
-    torch.sub(a, c, out=out[0])
-    torch.add(b, c, out=out[1])
-    torch.sub(c, b, out=out[2])
-    torch.sub(b, d, out=out[3])
+torch.library.define("geoasanet::winograd_seen", "(Tensor pixels) -> Tensor")
+torch.library.define("geoasanet::winograd_outputs", "(Tensor(a!) mixed, Tensor? bias, Tensor(b!) result) -> ()")
 
 
-def _sums(x: Tensor, out: tuple[Tensor, Tensor]) -> None:
-    """Write the two outputs of every four mixed values ``x[:4]``."""
-    a, b, c, d = x
-    out[0].copy_((a + b).add_(c))
-    out[1].copy_((b - c).sub_(d))
+@torch.library.impl("geoasanet::winograd_seen", "cpu")
+def _seen(pixels: Tensor) -> Tensor:
+    """Return the transformed values (16, h·w, C) of pixels (2h + 2, 2w + 2, C)."""
+    seen: Tensor = _empty_seen(pixels)
+    _see(pixels.numpy(), seen.numpy())
+    return seen
+
+
+@torch.library.register_fake("geoasanet::winograd_seen")
+def _empty_seen(pixels: Tensor) -> Tensor:
+    height, width, channels = pixels.shape
+    seen: Tensor = pixels.new_empty(16, (height // 2 - 1) * (width // 2 - 1), channels)
+    return seen
+
+
+@torch.library.impl("geoasanet::winograd_outputs", "cpu")
+def _outputs(mixed: Tensor, bias: Tensor | None, result: Tensor) -> None:
+    """Write the outputs (2h, 2w, D) of mixed values (16, h·w, D), which it uses up."""
+    if bias is not None:
+        mixed[5] += bias  # reaches each of the four outputs once
+    _sum(mixed.numpy(), result.numpy())
+
+
+@torch.library.register_fake("geoasanet::winograd_outputs")
+def _no_outputs(mixed: Tensor, bias: Tensor | None, result: Tensor) -> None:
+    pass
+
+
+@kernel
+def _see(pixels: NDArray[Any], seen: NDArray[Any]) -> None:
+    across, channels = pixels.shape[1] // 2 - 1, pixels.shape[2]
+    line = np.empty((4, channels), pixels.dtype)
+    for tile in range(seen.shape[1]):
+        y, x = 2 * (tile // across), 2 * (tile % across)
+        for row, (upper, lower) in enumerate(((0, 2), (1, 2), (2, 1), (1, 3))):
+            for column in range(4):
+                a, b, t = pixels[y + upper, x + column], pixels[y + lower, x + column], line[column]
+                if row == 1:
+                    for c in range(channels):
+                        t[c] = a[c] + b[c]
+                else:
+                    for c in range(channels):
+                        t[c] = a[c] - b[c]
+            for column, (left, right) in enumerate(((0, 2), (1, 2), (2, 1), (1, 3))):
+                a, b, t = line[left], line[right], seen[4 * row + column, tile]
+                if column == 1:
+                    for c in range(channels):
+                        t[c] = a[c] + b[c]
+                else:
+                    for c in range(channels):
+                        t[c] = a[c] - b[c]
+
+
+@kernel
+def _sum(mixed: NDArray[Any], result: NDArray[Any]) -> None:
+    across, channels = result.shape[1] // 2, result.shape[2]
+    line = np.empty((2, 4, channels), mixed.dtype)
+    for tile in range(mixed.shape[1]):
+        y, x = 2 * (tile // across), 2 * (tile % across)
+        for column in range(4):
+            upper, lower = line[0, column], line[1, column]
+            _add_four(
+                mixed[column, tile],
+                mixed[4 + column, tile],
+                mixed[8 + column, tile],
+                mixed[12 + column, tile],
+                upper,
+                lower,
+            )
+        for row in range(2):
+            _add_four(
+                line[row, 0], line[row, 1], line[row, 2], line[row, 3], result[y + row, x], result[y + row, x + 1]
+            )
+
+
+@kernel
+def _add_four(
+    a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], d: NDArray[Any], first: NDArray[Any], second: NDArray[Any]
+) -> None:
+    """Write the two outputs of four mixed values."""
+    for i in range(len(a)):
+        first[i] = a[i] + b[i] + c[i]
+    for i in range(len(a)):
+        second[i] = b[i] - c[i] - d[i]
 
 
 def suits(module: nn.Module) -> TypeGuard[nn.Conv2d]:

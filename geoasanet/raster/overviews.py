@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from geoasanet.classes import NODATA
-from geoasanet.raster.kernels import kernel
+from geoasanet.kernels import kernel
 
 _TILE = 512
 _STRIP_ROWS = 1024

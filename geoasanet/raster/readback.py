@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from geoasanet.errors import GeoASANetError, OutputError
-from geoasanet.raster.kernels import kernel
+from geoasanet.kernels import kernel
 from geoasanet.raster.opening import GDAL_ERRORS
 
 _ROWS = 512

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geoasanet.raster.kernels import copy_pair, kernel
+from geoasanet.kernels import copy_pair, kernel
 from geoasanet.sample import BoolArray
 from geoasanet.windows import Window
 

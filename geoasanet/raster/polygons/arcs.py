@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoasanet.classes import NODATA
-from geoasanet.raster.kernels import kernel
+from geoasanet.kernels import kernel
 from geoasanet.raster.polygons.cracks import (
     EAST,
     LEVEL,

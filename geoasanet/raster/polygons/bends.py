@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geoasanet.raster.kernels import kernel
+from geoasanet.kernels import kernel
 from geoasanet.raster.polygons.scan import EVERY_BIT, NO_BIT, ONE_BIT, bit_place
 
 PLACE_BITS = 31

@@ -15,8 +15,8 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 
+from geoasanet.kernels import kernel
 from geoasanet.raster.grid import Grid
-from geoasanet.raster.kernels import kernel
 
 FloatArray = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoasanet.raster.kernels import kernel
+from geoasanet.kernels import kernel
 from geoasanet.raster.polygons.measure import Ground, area_before
 from geoasanet.raster.polygons.regions import Regions
 from geoasanet.raster.polygons.runs import Runs, find_root

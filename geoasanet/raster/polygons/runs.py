@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoasanet.classes import NODATA
-from geoasanet.raster.kernels import kernel
+from geoasanet.kernels import kernel
 from geoasanet.raster.polygons.scan import set_positions
 from geoasanet.raster.polygons.spool import Column
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geoasanet.raster.kernels import kernel
+from geoasanet.kernels import kernel
 from geoasanet.raster.polygons.arcs import Arcs, sides_at_nodes
 from geoasanet.raster.polygons.bends import LARGEST, remove_bends
 from geoasanet.raster.polygons.scan import ONE_BIT

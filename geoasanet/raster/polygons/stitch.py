@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoasanet.raster.kernels import kernel
+from geoasanet.kernels import kernel
 from geoasanet.raster.polygons.arcs import Arcs, Pieces
 from geoasanet.raster.polygons.cracks import direction_of
 from geoasanet.raster.polygons.seams import Chains, Cut, join_seams

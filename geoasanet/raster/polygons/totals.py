@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geoasanet.raster.kernels import kernel
+from geoasanet.kernels import kernel
 from geoasanet.raster.polygons.arcs import Arcs
 from geoasanet.raster.polygons.measure import Ground, edge_measures
 from geoasanet.raster.polygons.regions import Regions

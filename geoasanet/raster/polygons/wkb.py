@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoasanet.raster.kernels import kernel
+from geoasanet.kernels import kernel
 from geoasanet.raster.polygons.arcs import Arcs
 from geoasanet.raster.polygons.rings import Rings
 

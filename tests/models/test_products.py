@@ -1,0 +1,96 @@
+"""Matrix products by NumPy, and what only they need."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import ThreadpoolController
+
+from geoasanet.inference import lanes
+from geoasanet.inference.lanes import LanePlan, Lanes
+from geoasanet.models import products
+from geoasanet.models.products import multiply_by_numpy, openblas_on_one_thread, product
+
+sides = st.integers(0, 9)
+
+
+@pytest.fixture
+def by_numpy(monkeypatch):
+    """Make this thread multiply by NumPy; count its products."""
+    calls = []
+    matmul = np.matmul
+    monkeypatch.setattr(np, "matmul", lambda a, b, out: calls.append(a.shape) or matmul(a, b, out=out))
+    multiply_by_numpy(True)
+    yield calls
+    multiply_by_numpy(False)
+
+
+@given(sides=st.tuples(sides, sides, sides), batch=st.integers(1, 3), which=st.sampled_from(["a", "b", "both", ""]))
+@settings(deadline=None, max_examples=60)
+def test_both_libraries_agree(sides, batch, which):
+    torch.manual_seed(0)
+    m, k, n = sides
+    a = torch.randn(*([batch] if which in ("a", "both") else []), m, k)
+    b = torch.randn(*([batch] if which in ("b", "both") else []), n, k).mT
+    expected = product(a, b)
+    multiply_by_numpy(True)
+    try:
+        found = product(a, b)
+    finally:
+        multiply_by_numpy(False)
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found, expected)
+
+
+def test_numpy_multiplies_what_is_in_single_precision_only(by_numpy):
+    a = torch.randn(3, 3)
+    product(a, a)
+    assert len(by_numpy) == 1
+    product(a.double(), a.double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert product(a, a).dtype == torch.bfloat16
+    assert len(by_numpy) == 1
+
+
+def test_a_compiler_sees_an_ordinary_product(by_numpy):
+    a = torch.randn(3, 3)
+    compiled = torch.compile(product, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(a, a), a @ a)
+    assert not by_numpy
+
+
+def test_openblas_gets_its_threads_back():
+    found = ThreadpoolController().select(internal_api="openblas")
+    before = [library["num_threads"] for library in found.info()]
+    if not before:
+        pytest.skip("NumPy's library is not OpenBLAS here")
+    with openblas_on_one_thread():
+        assert all(library["num_threads"] == 1 for library in found.info())
+    assert [library["num_threads"] for library in found.info()] == before
+
+
+@pytest.mark.parametrize(("threads", "faster", "expected"), [(1, True, True), (2, True, False), (1, False, False)])
+def test_lanes_of_one_thread_multiply_by_numpy_where_that_is_faster(monkeypatch, threads, faster, expected):
+    monkeypatch.setattr(lanes, "numpy_is_faster", lambda: faster)
+    with Lanes(LanePlan(2, threads)) as running:
+        assert running.submit(lambda: products._thread.by_numpy).result() is expected
+    assert not products._thread.by_numpy
+
+
+@pytest.mark.parametrize(
+    ("vendor", "mkl", "expected"),
+    [("AuthenticAMD", True, True), ("GenuineIntel", True, False), ("AuthenticAMD", False, False)],
+)
+def test_numpy_is_faster_on_one_makers_processors(monkeypatch, vendor, mkl, expected):
+    if not ThreadpoolController().select(internal_api="openblas").info():
+        pytest.skip("NumPy's library is not OpenBLAS here")
+    monkeypatch.setattr(products, "system_fact", lambda path, key: vendor)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    products.numpy_is_faster.cache_clear()
+    try:
+        assert products.numpy_is_faster() is expected
+    finally:
+        products.numpy_is_faster.cache_clear()
