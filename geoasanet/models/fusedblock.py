@@ -9,6 +9,7 @@ Letters in names: B batch, C channels, F channels of the wide map, H and W heigh
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ torch.library.define("geoasanet::gelu_", "(Tensor(a!) hidden, Tensor bias) -> Te
 @torch.library.impl("geoasanet::gelu_", "cpu")
 def _gelu(hidden: Tensor, bias: Tensor) -> Tensor:
     energies = torch.zeros(hidden.shape[-1], dtype=torch.float64)
-    _gelu_rows(hidden.numpy(), bias.numpy(), energies.numpy())
+    _gelu_rows(hidden.numpy(), bias.numpy(), energies.numpy(), _CONSTANTS)
     return energies
 
 
@@ -105,21 +106,26 @@ def _empty_energies(hidden: Tensor, bias: Tensor) -> Tensor:
     return hidden.new_empty(hidden.shape[-1], dtype=torch.float64)
 
 
-_SURE = np.float32(5.4)
-"""Beyond so many deviations float32 knows no difference from certainty."""
 _ROWS = 32
 """Rows whose squares are summed in float32."""
-_ONE, _HALF = np.float32(1), np.float32(0.5)
-# (Φ(x) - 1/2) / x for |x| < 5.4 as a quotient of polynomials in x², lowest power first: least squares on Chebyshev's
-# points with Lawson's weights, for the least largest error.
-_P0, _P1, _P2, _P3, _P4, _P5 = (
-    np.float32(p) for p in (0.39894223, 0.03337096, 4.6507586e-3, 1.6430684e-4, 6.359745e-6, 2.3386649e-8)
+_CONSTANTS = tuple(
+    np.float32(value)
+    for value in (
+        *(-5.4, 5.4),  # beyond so many deviations float32 knows no difference from certainty
+        *(0.5, 1.0),
+        *(0.39894223, 0.03337096, 4.6507586e-3, 1.6430684e-4, 6.359745e-6, 2.3386649e-8),
+        *(0.25031468, 0.028377924, 1.8588982e-3, 7.239451e-5, 1.2165681e-6),
+    )
 )
-_Q1, _Q2, _Q3, _Q4, _Q5 = (np.float32(q) for q in (0.25031468, 0.028377924, 1.8588982e-3, 7.239451e-5, 1.2165681e-6))
+"""What :func:`_gelu_rows` takes. Of (Φ(x) - 1/2) / x as a quotient of two polynomials in x², the coefficients, lowest
+power first: least squares on Chebyshev's points with Lawson's weights, for the least largest error."""
 
 
-def _sum_gelu(rows: NDArray[np.float32], bias: NDArray[np.float32], energies: NDArray[np.float64]) -> None:
+@functools.partial(kernel, fastmath={"contract"})  # a product and a sum in one instruction
+def _gelu_rows(rows: NDArray[Any], bias: NDArray[Any], energies: NDArray[Any], constants: Any) -> None:
+    """Do what :func:`gelu_` says; constants come as an argument, so that they stay in registers."""
     count, width = rows.shape
+    least, most, half, one, p0, p1, p2, p3, p4, p5, q1, q2, q3, q4, q5 = constants
     part = np.empty(width, np.float32)
     for first in range(0, count, _ROWS):
         part[:] = 0
@@ -128,16 +134,13 @@ def _sum_gelu(rows: NDArray[np.float32], bias: NDArray[np.float32], energies: ND
             for j in range(width):
                 x = row[j] + bias[j]
                 # Written so that both become one instruction each; NaN passes through `x`.
-                u = x if x < _SURE else _SURE
-                u = u if u > -_SURE else -_SURE
+                u = x if x < most else most
+                u = u if u > least else least
                 t = u * u
-                p = ((((_P5 * t + _P4) * t + _P3) * t + _P2) * t + _P1) * t + _P0
-                q = ((((_Q5 * t + _Q4) * t + _Q3) * t + _Q2) * t + _Q1) * t + _ONE
-                value = x * (_HALF + u * (p / q))
+                p = ((((p5 * t + p4) * t + p3) * t + p2) * t + p1) * t + p0
+                q = ((((q5 * t + q4) * t + q3) * t + q2) * t + q1) * t + one
+                value = x * (half + u * (p / q))
                 row[j] = value
                 part[j] += value * value
         for j in range(width):
             energies[j] += part[j]
-
-
-_gelu_rows = kernel(_sum_gelu, fastmath={"contract"})

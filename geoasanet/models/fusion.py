@@ -103,14 +103,17 @@ class CascadeFusion(nn.Module):
         rgb_BCHW = rgb_BCHW * self.gate_rgb(pooled_BC11).sigmoid()
         sar_BCHW = sar_BCHW * self.gate_sar(pooled_BC11).sigmoid()
         mixed_BCHW = self.remix(torch.cat([rgb_BCHW, sar_BCHW], 1))
-        share_rgb_BCHW = self.weigh_rgb(mixed_BCHW).softmax(1)
-        share_sar_BCHW = self.weigh_sar(mixed_BCHW).softmax(1)
+        share_rgb_BCHW = self._shares(self.weigh_rgb(mixed_BCHW))
+        share_sar_BCHW = self._shares(self.weigh_sar(mixed_BCHW))
         fused_BCHW: Tensor = rgb_BCHW * share_rgb_BCHW + sar_BCHW * share_sar_BCHW
         return fused_BCHW
 
     def _pool(self, both_BCHW: Tensor) -> Tensor:
         pooled_BC11: Tensor = self.mix(both_BCHW).mean((2, 3), keepdim=True)
         return pooled_BC11
+
+    def _shares(self, x_BCHW: Tensor) -> Tensor:
+        return x_BCHW.softmax(1)
 
     def for_inference(self, device: torch.device) -> nn.Module:
         """Return a module that mixes the mean instead of taking the mean of what was mixed, which is the same."""
@@ -125,6 +128,10 @@ class PooledFirst(CascadeFusion):
     def _pool(self, both_BCHW: Tensor) -> Tensor:
         pooled_BC11: Tensor = self.mix(both_BCHW.mean((2, 3), keepdim=True))
         return pooled_BC11
+
+    def _shares(self, x_BCHW: Tensor) -> Tensor:
+        # Over an axis that is not the last, softmax is slow and its result channels first, unlike all other maps.
+        return x_BCHW.permute(0, 2, 3, 1).softmax(-1).permute(0, 3, 1, 2)
 
 
 class SumFusion(nn.Module):

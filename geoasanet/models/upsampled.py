@@ -45,9 +45,9 @@ class UpsampledConv(nn.Module):
         parts = list(torch.split(conv.weight.detach(), list(channels), dim=1))
         self.plain: nn.Module | None = None if finest is None else _with_weight(conv, parts.pop(finest))
         self.bias = conv.bias if finest is None else None
-        # For every other map (taps down, taps across, D, C).
+        # For every other map (taps across, taps down, D, C).
         self.weights = nn.ParameterList(
-            nn.Parameter(w.permute(2, 3, 0, 1).clone(memory_format=torch.contiguous_format), requires_grad=False)
+            nn.Parameter(w.permute(3, 2, 0, 1).clone(memory_format=torch.contiguous_format), requires_grad=False)
             for w in parts
         )
 
@@ -63,28 +63,27 @@ class UpsampledConv(nn.Module):
                 part = self._mixed_first(x, weight, height, width)
             else:
                 enlarged = resize(x, (height, width), align_corners=self.align_corners)
-                part = conv2d(enlarged, weight.permute(2, 3, 0, 1), padding=1)
-            result = part if result is None else result + part
+                part = conv2d(enlarged, weight.permute(2, 3, 1, 0), padding=1)
+            result = part if result is None else result.add_(part)
         assert result is not None
-        return result if self.bias is None else result + self.bias[:, None, None]
+        return result if self.bias is None else result.add_(self.bias[:, None, None])
 
     def _mixed_first(self, x_BChw: Tensor, weight: Tensor, height: int, width: int) -> Tensor:
         """Return one map's share of the result, (B, D, height, width)."""
         count, channels, h, w = x_BChw.shape
         pixels = x_BChw.permute(0, 2, 3, 1).reshape(-1, channels)
-        mixed = product(pixels, weight.view(-1, channels).T).view(count, h, w, TAPS, TAPS, -1)
-        across = mixed.permute(0, 1, 4, 2, 3, 5).reshape(count * h, TAPS * w, -1)
-        across = product(self._taps(w, width, x_BChw), across)
-        down = across.view(count, h, width, TAPS, -1).permute(0, 3, 1, 2, 4).reshape(count, TAPS * h, -1)
+        mixed = product(pixels, weight.view(-1, channels).T).view(count * h, w * TAPS, -1)
+        across = product(self._taps(w, width, x_BChw), mixed).view(count, h, width, TAPS, -1)
+        down = across.transpose(2, 3).reshape(count, h * TAPS, -1)
         down = product(self._taps(h, height, x_BChw), down)
         return down.view(count, height, width, -1).permute(0, 3, 1, 2)
 
     def _taps(self, size: int, target: int, like: Tensor) -> Tensor:
-        """Return (target, TAPS * size): what the taps see at every place of a line enlarged from ``size``."""
+        """Return (target, size * TAPS): what the taps see at every place of a line enlarged from ``size``."""
         line = torch.eye(size, dtype=like.dtype, device=like.device)[None]
         enlarged = interpolate(line, size=target, mode="linear", align_corners=self.align_corners)[0]
         enlarged = pad(enlarged, (1, 1))
-        return torch.cat([enlarged[:, k : k + target] for k in range(TAPS)]).T.contiguous()
+        return torch.stack([enlarged[:, k : k + target] for k in range(TAPS)], 1).flatten(0, 1).T.contiguous()
 
 
 def _with_weight(conv: nn.Conv2d, weight: Tensor) -> nn.Conv2d:
