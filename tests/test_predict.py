@@ -36,6 +36,8 @@ from geoasanet.errors import (
     VectorError,
 )
 from geoasanet.inference import mapping
+from geoasanet.inference.hostsums import add_window
+from geoasanet.tools.firstrun import COMPILING
 from geoasanet.tools.predict import predict
 from tests.conftest import PixelNet, PlaceNet, small_asanet, write_raster
 
@@ -538,6 +540,34 @@ def test_values_far_from_the_statistics_are_warned_about(
     result = predict(rgb, sar, checkpoint=checkpoint, out=tmp_path / "m.tif")
     assert any("RGB band 1" in w and "trained on 120 and 70" in w for w in result.warnings)
     assert not any("SAR band" in w for w in result.warnings)
+
+
+def test_the_first_run_says_that_it_compiles(
+    scene_files: Files, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks: list[tuple[str, float]] = []
+    rgb, sar = scene_files(300, 280)
+
+    def note(task: str, done: float, total: float, unit: str = "") -> None:
+        tasks.append((task, done))
+
+    def run() -> str:
+        tasks.clear()
+        result = predict(
+            rgb, sar, checkpoint=checkpoint, out=tmp_path / "a.tif", device="cpu", overwrite=True, progress=note
+        )
+        return " ".join(result.warnings)
+
+    monkeypatch.setattr("geoasanet.tools.firstrun.cache_folder", lambda kernel: tmp_path)
+    run()
+    assert [done for task, done in tasks if task == COMPILING] == [0, 1]
+    line = add_window.py_func.__code__.co_firstlineno
+    (tmp_path / f"hostsums.add_window-{line}.py311.nbi").touch()
+    assert "NUMBA_CACHE_DIR" not in run()
+    assert COMPILING not in dict(tasks)
+    monkeypatch.setattr("geoasanet.tools.firstrun.cache_folder", lambda kernel: None)
+    assert "NUMBA_CACHE_DIR" in run()
+    assert COMPILING not in dict(tasks)
 
 
 def test_polygons_along_with_the_map(scene_files: Files, checkpoint: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class HostSums:
         """
         pixels = self._empty if prediction is None else np.ascontiguousarray(prediction.numpy())
         row_weight, col_weight = self._row_weights[index], self._col_weights[span.column]
-        _add_window(
+        add_window(
             pixels,
             self._logits and prediction is not None,
             row_weight,
@@ -140,7 +140,7 @@ class HostRows:
 
 
 @kernel
-def _add_window(
+def add_window(
     pixels: Any,
     logits: bool,
     row_weight: Any,

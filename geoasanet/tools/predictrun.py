@@ -24,6 +24,7 @@ from geoasanet.raster.rasterstyles import class_qml, confidence_qml, write_style
 from geoasanet.raster.readback import written
 from geoasanet.tools.cluster import Cluster, path_for_workers, worker_cores
 from geoasanet.tools.dryrun import require_space
+from geoasanet.tools.firstrun import announce_compilation
 from geoasanet.tools.journal import held, open_journal
 from geoasanet.tools.predictjob import PredictJob
 from geoasanet.tools.published import Published
@@ -93,6 +94,9 @@ def _run(job: PredictJob, earlier: bool, progress: Progress) -> Mapped:
 def _map(job: PredictJob, spool: RowSpool, progress: Progress) -> list[str]:
     """Map what is not yet spooled, in this process or in others; return warnings."""
     columns, total = len(job.layout.plan.columns), len(job.layout.plan)
+    notes: list[str] = []
+    pending = job.layout.pending(spool)
+    compiled = _announce_compilation(job, progress, notes) if pending else _nothing
 
     def advance_from(pending: Sequence[range]) -> Callable[[int], None]:
         done = columns * (len(job.layout.plan.rows) - sum(map(len, pending)))
@@ -100,22 +104,22 @@ def _map(job: PredictJob, spool: RowSpool, progress: Progress) -> list[str]:
         def advance(windows: int) -> None:
             nonlocal done
             done += windows
+            if windows:
+                compiled()
             progress("Mapping", done, total, "windows")
 
         advance(0)
         return advance
 
-    pending = job.layout.pending(spool)
     advance = advance_from(pending)
     if not pending:
         return []
     if job.cluster is not None:
-        return _map_on(job.cluster, job, spool, pending, advance)
+        return notes + _map_on(job.cluster, job, spool, pending, advance)
     if job.gpus == 1:
         predictor = job.predictor()
         map_into(spool, job.map_job, predictor, pending, advance)
-        return predictor.warnings
-    notes: list[str] = []
+        return notes + list(predictor.warnings)
     workers = job.gpus
     while pending:
         report = run_workers(_tasks(job, spool, pending, workers), advance_from(pending))
@@ -130,6 +134,18 @@ def _map(job: PredictJob, spool: RowSpool, progress: Progress) -> list[str]:
         notes += [f"{death}; what it had left was mapped by others." for death in report.died]
         workers, pending = max(1, workers - len(report.died)), left
     return notes
+
+
+def _announce_compilation(job: PredictJob, progress: Progress, notes: list[str]) -> Callable[[], None]:
+    if job.device.type != "cpu" or job.cluster is not None:
+        return _nothing
+    from geoasanet.inference.hostsums import add_window  # loads numba, which a device does not need
+
+    return announce_compilation(add_window, progress, notes)
+
+
+def _nothing() -> None:
+    """Do nothing: no kernels are compiled in this process, or all are."""
 
 
 def _map_on(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import time
@@ -16,17 +15,15 @@ import numpy as np
 from geoasanet.errors import ConfigError
 from geoasanet.files import scratch_folder
 from geoasanet.progress import Progress, silent
-from geoasanet.raster.polygons.compiled import cache_folder, is_compiled
 from geoasanet.raster.polygons.coverage import Batch, Coverage, Outline, cover
+from geoasanet.raster.polygons.runs import count_runs
 from geoasanet.raster.vectorfile import write_layer
 from geoasanet.tools.cluster import connected
 from geoasanet.tools.dryrun import DryRun, require_space, space_needed
+from geoasanet.tools.firstrun import announce_compilation
 from geoasanet.tools.vectorizecluster import scans_on
 from geoasanet.tools.vectorizedry import file_bytes, rehearse
 from geoasanet.tools.vectorizejob import open_job
-
-COMPILING = "compiling (first run only)"
-"""What progress calls the time in which numba compiles the kernels and keeps them on disk."""
 
 
 @dataclass(frozen=True)
@@ -170,11 +167,13 @@ def vectorize(
         overwrite=overwrite,
         tidy=not dry_run,
     ) as job:
+        compiled = announce_compilation(count_runs, progress, warnings)
         if dry_run:
-            with _compiling(progress, warnings):
-                return rehearse(job, warnings, progress=progress)
+            rehearsal = rehearse(job, warnings, progress=progress)
+            compiled()
+            return rehearsal
         with scratch_folder(job.target) as scratch:
-            with _compiling(progress, warnings), connected(scheduler, workers) as cluster:
+            with connected(scheduler, workers) as cluster:
                 coverage = cover(
                     job.reader,
                     outline,
@@ -184,6 +183,7 @@ def vectorize(
                     scans=None if cluster is None else scans_on(cluster, job),
                     progress=progress,
                 )
+            compiled()
             regions = coverage.chosen(job.chosen)
             layer = job.layer(coverage, regions)
             warnings += _remarks(coverage, regions, classes, job.map_path)
@@ -204,22 +204,6 @@ def vectorize(
         time.perf_counter() - began,
         tuple(warnings),
     )
-
-
-@contextlib.contextmanager
-def _compiling(progress: Progress, warnings: list[str]) -> Iterator[None]:
-    """Say so if the kernels are compiled on the way, and warn if that happens in every run."""
-    folder = cache_folder()
-    if folder is None:
-        warnings.append(
-            "Kernels are compiled in every run, some 20 s: set NUMBA_CACHE_DIR to a folder to keep them in."
-        )
-    first_run = folder is not None and not is_compiled(folder)
-    if first_run:
-        progress(COMPILING, 0, 1)
-    yield
-    if first_run:
-        progress(COMPILING, 1, 1)
 
 
 def _remarks(
