@@ -1,4 +1,4 @@
-"""The first run on a machine takes some 20 s longer, in which numba compiles the kernels; users are told."""
+"""The first run on a machine takes some 10 or 20 s longer, in which numba compiles the kernels; users are told."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def announce_compilation(kernel: Any, progress: Progress, warnings: list[str]) -
     folder = cache_folder(kernel)
     if folder is None:
         warnings.append(
-            "Kernels are compiled in every run, some 20 s: set NUMBA_CACHE_DIR to a folder to keep them in."
+            "Kernels are compiled in every run, some 10 to 20 s: set NUMBA_CACHE_DIR to a folder to keep them in."
         )
     waiting = folder is not None and not is_compiled(kernel, folder)
     if waiting:
