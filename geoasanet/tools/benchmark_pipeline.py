@@ -24,8 +24,8 @@ from geoasanet.tools.predict import predict
 from geoasanet.tools.vectorize import vectorize
 
 SEED = 7
-_WARM_UP_SIDE = 256
-"""Scene on which everything runs once before it is timed, pixels."""
+_WARM_UP_SIDE = 640
+"""Scene on which everything runs once before it is timed, pixels; larger than a tile, so that its map has overviews."""
 
 
 @dataclass(frozen=True, slots=True)
