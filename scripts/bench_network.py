@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from geoasanet.device import choose_device, computing_in, keep_freed_memory
+from geoasanet.device import DTYPES, choose_device, computing_in, keep_freed_memory
 from geoasanet.inference.lanes import LanePlan, Lanes
 from geoasanet.inference.predictor import KEPT_BYTES, compiled
 from geoasanet.models.accelerate import accelerate
@@ -69,13 +69,12 @@ def bench(name: str, options: argparse.Namespace, device: torch.device) -> None:
     images = [torch.randn(options.batch, bands, SIDE, SIDE, device=device) for bands in (3, 1)]
     turned = [image.contiguous(memory_format=torch.channels_last) for image in images]
     plain_type = torch.bfloat16 if device.type == "cuda" else torch.float32
-    speed = matrix_speed(timed, device, plain_type)
     for precision in options.precision.split(","):
         fast = accelerate(plain, device, precision).to(device)
         with FlopCounterMode(display=False) as counter:
             fast(*turned)
         operations = counter.get_total_flops() / 2
-        floor = operations / speed
+        floor = operations / matrix_speed(timed, device, DTYPES[precision])
         for compile in (False, True) if options.compile else (False,):
             network = compiled(fast, device, options.batch) if compile else fast
 

@@ -13,7 +13,7 @@ from geoasanet.errors import ConfigError
 from geoasanet.inference import arithmetic
 from geoasanet.inference.arithmetic import WINDOWS_PER_CORE, choose_arithmetic
 from geoasanet.inference.lanes import LanePlan, Lanes
-from geoasanet.inference.predictor import Predictor
+from geoasanet.inference.predictor import Predictor, compiled
 from geoasanet.models.registry import create_model
 from geoasanet.sample import Sample
 from geoasanet.windows import Window
@@ -126,3 +126,17 @@ def test_a_model_of_the_user_s_own_gets_one_window_after_the_other():
     assert Predictor(lambda rgb, sar: rgb, None, 3, device=CPU)._lanes == LanePlan(1, torch.get_num_threads())
     network = create_model("asanet", 3, encoder={"depths": [1, 1, 1, 1], "dims": [8, 8, 8, 16]})
     assert Predictor(network, None, 3, device=CPU)._lanes == LanePlan.of_machine()
+
+
+@pytest.mark.skipif(not arithmetic._has_compiler(), reason="no C++ compiler: torch.compile needs one on a CPU")
+def test_weights_of_a_compiled_network_are_constants():
+    """Only then does torch pack them, and only then is compiled bf16 as fast as it is said to be."""
+    conv = torch.nn.Conv2d(4, 3, 3, padding=1).eval().requires_grad_(False)
+    network = compiled(lambda rgb, sar: conv(torch.cat([rgb, sar], 1)), CPU, 1)
+    rgb, sar = torch.rand(1, 3, 16, 16), torch.rand(1, 1, 16, 16)
+    with torch.inference_mode():
+        expected = conv(torch.cat([rgb, sar], 1))
+        torch.testing.assert_close(network(rgb, sar), expected)
+        conv.weight.mul_(2)
+        torch.testing.assert_close(network(rgb, sar), expected)
+    assert not torch._inductor.config.freezing  # the process's own compilations stay as they were

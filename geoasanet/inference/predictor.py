@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -246,12 +247,35 @@ def compiled(
     On a CPU its weights are frozen and packed. On CUDA a small batch is run as a recorded graph, because starting
     a thousand kernels one by one takes longer than they do; what it returns holds until the next call.
     """
-    options: dict[str, str | int | bool | Callable[..., Any]] | None = None
     if device.type == "cpu":
-        options = {"freezing": True}
-    elif batch <= _SMALL_BATCH:
+        return _Frozen(model)
+    options: dict[str, str | int | bool | Callable[..., Any]] | None = None
+    if batch <= _SMALL_BATCH:
         options = {"triton.cudagraphs": True}
     return torch.compile(model, dynamic=False, options=options)
+
+
+class _Frozen:
+    """A compiled model with its weights as constants, packed as the processor's library likes them best.
+
+    torch freezes weights only where its setting for the whole process says so while the model is traced, which is at
+    the first call; the option of :func:`torch.compile` comes too late for that (torch 2.15, and no error tells).
+    """
+
+    def __init__(self, model: Callable[[Tensor, Tensor], Any]) -> None:
+        self._model = torch.compile(model, dynamic=False, options={"freezing": True})
+        self._traced = False
+        self._tracing = threading.Lock()
+
+    def __call__(self, rgb: Tensor, sar: Tensor) -> Any:
+        if self._traced:
+            return self._model(rgb, sar)
+        from torch._inductor import config
+
+        with self._tracing, config.patch(freezing=True):
+            result = self._model(rgb, sar)
+            self._traced = True
+        return result
 
 
 class _Normalize:
