@@ -6,12 +6,12 @@ import contextlib
 import ctypes
 import platform
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 
 from geoasanet.errors import ConfigError, DeviceError
+from geoasanet.processor import system_fact
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 """Arithmetic of the network; "auto" is bf16 (else fp16) on CUDA and fp32 on CPU, but see
@@ -69,16 +69,6 @@ def has_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     flags = system_fact("/proc/cpuinfo", "flags") or system_fact("/proc/cpuinfo", "Features")
     return not _BF16_FLAGS.isdisjoint(flags.split())
-
-
-def system_fact(path: str, key: str) -> str:
-    """Return the first value of ``key`` in a file of lines ``key: value``; "" where the system has none."""
-    with contextlib.suppress(OSError):
-        for line in Path(path).read_text(encoding="utf-8").splitlines():
-            name, colon, value = line.partition(":")
-            if colon and name.strip() == key:
-                return value.strip()
-    return ""
 
 
 @contextlib.contextmanager

@@ -12,7 +12,12 @@ time, which other programs at work do not lengthen. Beside them stands how long 
 take at the speed of a large matrix product.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
+
+from geoasanet.processor import choose_openblas_kernels
+
+choose_openblas_kernels()  # as the command does, before anything loads NumPy
 
 import argparse
 import statistics

@@ -11,7 +11,7 @@ import torch
 from geoasanet import device as devices
 from geoasanet.errors import ConfigError
 from geoasanet.inference import arithmetic
-from geoasanet.inference.arithmetic import WINDOWS_PER_CORE, choose_arithmetic
+from geoasanet.inference.arithmetic import WORK_PER_CORE, choose_arithmetic
 from geoasanet.inference.lanes import LanePlan, Lanes
 from geoasanet.inference.predictor import Predictor, compiled
 from geoasanet.models.registry import create_model
@@ -30,18 +30,18 @@ def modern(monkeypatch):
 
 @pytest.mark.usefixtures("modern")
 def test_large_scenes_are_compiled_on_processors_with_bf16():
-    chosen = choose_arithmetic("auto", False, CPU, 4 * WINDOWS_PER_CORE)
+    chosen = choose_arithmetic("auto", False, CPU, 4 * WORK_PER_CORE)
     assert (chosen.precision, chosen.compile) == ("bf16", True)
     assert "--precision fp32" in chosen.note
 
 
 @pytest.mark.usefixtures("modern")
 @pytest.mark.parametrize(
-    ("precision", "compile", "windows"),
-    [("auto", False, 4 * WINDOWS_PER_CORE - 1), ("fp32", False, 10**6), ("fp32", True, 10**6)],
+    ("precision", "compile", "work"),
+    [("auto", False, 4 * WORK_PER_CORE - 1), ("fp32", False, 10**12), ("fp32", True, 10**12)],
 )
-def test_otherwise_it_is_what_was_asked_for(precision, compile, windows):
-    chosen = choose_arithmetic(precision, compile, CPU, windows)
+def test_otherwise_it_is_what_was_asked_for(precision, compile, work):
+    chosen = choose_arithmetic(precision, compile, CPU, work)
     assert (chosen.precision, chosen.compile, chosen.note) == ("fp32", compile, "")
 
 
@@ -52,12 +52,12 @@ def test_a_processor_without_the_means_stays_with_fp32(monkeypatch, lacking):
         monkeypatch.setattr(arithmetic, "has_bf16", lambda device: False)
     else:
         monkeypatch.setattr(arithmetic.shutil, "which", lambda name: None)
-    assert choose_arithmetic("auto", False, CPU, 10**6).precision == "fp32"
+    assert choose_arithmetic("auto", False, CPU, 10**12).precision == "fp32"
 
 
 def test_impossible_choices_are_refused():
     with pytest.raises(ConfigError, match="fp16 is not available on CPU"):
-        choose_arithmetic("fp16", False, CPU, 10**6)
+        choose_arithmetic("fp16", False, CPU, 10**12)
 
 
 @pytest.mark.parametrize(("flags", "found"), [("fpu avx512_bf16 sse", True), ("fpu avx512f", False), (None, False)])

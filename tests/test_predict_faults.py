@@ -336,14 +336,16 @@ class TestWorkers:
 
     @staticmethod
     def workers_of(process: subprocess.Popen[str]) -> list[int]:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        if not children.exists():
+        def children(pid: int) -> list[int]:
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+        if not Path(f"/proc/{process.pid}/task/{process.pid}/children").exists():
             pytest.skip("needs /proc to find the workers")
         found = []
-        for pid in children.read_text().split():
+        for pid in children(process.pid):
             with contextlib.suppress(OSError):  # a child of another kind that has just ended
-                if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text():
-                    found.append(int(pid))
+                if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text():
+                    found += children(pid)
         return found
 
     def test_the_others_map_what_a_dead_one_left(

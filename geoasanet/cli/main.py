@@ -16,6 +16,7 @@ from geoasanet.cli.console import shortened
 from geoasanet.errors import GeoASANetError
 from geoasanet.interrupt import unfinished
 from geoasanet.printable import printable
+from geoasanet.processor import choose_openblas_kernels
 
 COMMANDS = (
     "tile",
@@ -73,6 +74,7 @@ class Group(click.Group):
         debug = "--debug" in words
         if not debug:  # what GDAL would say beside our own words; it reads this once, when it first speaks
             os.environ.setdefault("CPL_LOG", os.devnull)
+        choose_openblas_kernels()
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
         try:

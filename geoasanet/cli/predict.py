@@ -88,6 +88,10 @@ def command(
     geoasanet predict "s2/*_TCI.tif" "s1/*_VV.tif"   # several files as one raster
     geoasanet predict --scenes list.csv -o maps --vectorize "maps/{}.gpkg"
     """
+    if arguments["gpus"] > 1 and arguments["scheduler"] is None and not arguments["dry_run"]:
+        from geoasanet.inference.starting import prepare_workers
+
+        prepare_workers(arguments["device"])
     chosen = tuple(bbox) if bbox else None
     if scenes is not None:
         if rgb is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import math
 import threading
 from collections import deque
@@ -272,6 +273,8 @@ class _Frozen:
             return self._model(rgb, sar)
         from torch._inductor import config
 
+        # Where CUDA's compiler is installed and no device is, torch would tell users so.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         with self._tracing, config.patch(freezing=True):
             result = self._model(rgb, sar)
             self._traced = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
 import multiprocessing.connection
 import os
 import signal
@@ -20,6 +19,7 @@ from geoasanet.errors import DeviceError, GeoASANetError
 from geoasanet.inference.lanes import LanePlan
 from geoasanet.inference.mapping import MapJob, map_into, runs
 from geoasanet.inference.predictor import Predictor
+from geoasanet.inference.starting import worker_context
 from geoasanet.interrupt import unheard
 from geoasanet.models.checkpoint import load_checkpoint
 from geoasanet.orphans import end_with_parent
@@ -50,12 +50,26 @@ class WorkerTask:
     compile: bool
 
 
-def share_rows(rows: Sequence[range], workers: int) -> list[tuple[range, ...]]:
-    """Return ``rows`` (runs of rows of windows) in at most ``workers`` shares of nearly equal size, in order."""
+def share_rows(rows: Sequence[range], workers: int, lead: int = 0, top: int = 0) -> list[tuple[range, ...]]:
+    """Return ``rows`` (runs of rows of windows) in at most ``workers`` shares of nearly equal work, in order.
+
+    Args:
+        rows: Ascending.
+        workers: How many shares.
+        lead: Rows above its first one that a worker computes too, unless it begins with ``top``.
+        top: The first row that there is.
+    """
     flat = [index for run in rows for index in run]
+    if not flat:
+        return []
     workers = min(workers, len(flat))
-    bounds = [len(flat) * i // workers for i in range(workers + 1)] if workers else [0]
-    return [tuple(runs(flat[start:stop])) for start, stop in itertools.pairwise(bounds)]
+    bounds = [0]
+    for number in range(1, workers):
+        above = lead * (number - (flat[0] == top))  # what the shares up to this one compute besides their own
+        work = len(flat) + lead * (workers - (flat[0] == top))
+        bound = round(work * number / workers) - above
+        bounds.append(min(max(bound, bounds[-1] + 1), len(flat) - workers + number))  # none is empty
+    return [tuple(runs(flat[start:stop])) for start, stop in itertools.pairwise([*bounds, len(flat)])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +92,7 @@ def run_workers(tasks: Sequence[WorkerTask], advance: Callable[[int], None]) -> 
     Raises:
         GeoASANetError: The first error that a worker reports; the others are stopped. What is spooled stays.
     """
-    context = multiprocessing.get_context("spawn")
+    context: Any = worker_context(tasks[0].device) if tasks else None
     workers: dict[Any, Any] = {}  # by the end of the pipe that a worker talks into
     warnings: list[str] = []
     died: list[str] = []
@@ -135,6 +149,8 @@ def _end_of(process: Any) -> str:
 def _work(task: WorkerTask, messages: Any) -> None:
     """Map one share of rows; everything is told through the pipe ``messages``."""
     end_with_parent()
+    if task.lanes is not None:  # more threads than this worker's share of the cores would wait for each other
+        torch.set_num_threads(task.lanes.lanes * task.lanes.threads)
     try:
         checkpoint = load_checkpoint(task.checkpoint)
         predictor = Predictor(

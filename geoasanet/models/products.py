@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoasanet.device import system_fact
+from geoasanet.processor import system_fact
 
 
 class _Thread(threading.local):

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from geoasanet.device import device_name, system_fact
+from geoasanet.device import device_name
+from geoasanet.processor import system_fact
 
 
 @dataclass(frozen=True, slots=True)

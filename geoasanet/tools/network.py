@@ -43,10 +43,15 @@ class MapNetwork:
     sar_count: int | None
     """SAR bands it takes; None if any."""
 
-    @property
-    def compiles(self) -> bool:
-        """Whether it may be compiled unasked: one of ours, neither passed in nor run by onnxruntime."""
-        return self.checkpoint is not None and isinstance(self.model, Network)
+    def work(self, size: int) -> int:
+        """Return how much work a window of ``size`` px is.
+
+        In the measure of :func:`geoasanet.inference.arithmetic.choose_arithmetic`; 0 unless it is a network of ours,
+        neither passed in nor run by onnxruntime.
+        """
+        if self.checkpoint is None or not isinstance(self.model, Network):
+            return 0
+        return sum(parameter.numel() for parameter in self.model.parameters()) * size**2 // 256**2
 
 
 def load_network(

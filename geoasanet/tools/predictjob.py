@@ -203,7 +203,7 @@ def prepare(
     if "stac" in paths:
         footprint(layout.grid)  # raises now where it cannot be told later
     windows = len(layout.plan) * (8 if tta else 1)
-    choice = precision, compile, torch_device, windows if network.compiles else 0
+    choice = precision, compile, torch_device, windows * network.work(size)
     if cluster is None:
         arithmetic = choose_arithmetic(*choice)
     else:

@@ -189,7 +189,9 @@ def map_on_worker(block: MapBlock) -> MappedBlock:
 
 
 def _tasks(job: PredictJob, spool: RowSpool, pending: Sequence[range], workers: int) -> list[WorkerTask]:
-    shares = share_rows(pending, workers)
+    plan = job.layout.plan
+    last = plan.rows[-1:]
+    shares = share_rows(pending, workers, lead=len(plan.leading_to(last).rows) - 1, top=plan.rows[0])
     lanes = LanePlan.of_machine(len(shares)) if job.device.type == "cpu" else None
     assert job.network.checkpoint is not None
     return [

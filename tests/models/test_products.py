@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import ThreadpoolController
 
+from geoasanet import processor
 from geoasanet.inference import lanes
 from geoasanet.inference.lanes import LanePlan, Lanes
 from geoasanet.models import products
@@ -94,3 +98,42 @@ def test_numpy_is_faster_on_one_makers_processors(monkeypatch, vendor, mkl, expe
         assert products.numpy_is_faster() is expected
     finally:
         products.numpy_is_faster.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("vendor", "family", "flags", "loaded", "chosen"),
+    [
+        ("AuthenticAMD", "25", "avx2 avx512f", False, "Haswell"),
+        ("AuthenticAMD", "25", "avx2", False, None),
+        ("AuthenticAMD", "26", "avx2 avx512f", False, None),
+        ("GenuineIntel", "25", "avx2 avx512f", False, None),
+        ("AuthenticAMD", "25", "avx2 avx512f", True, None),
+    ],
+)
+def test_openblas_takes_shorter_vectors_on_zen_4(monkeypatch, vendor, family, flags, loaded, chosen):
+    facts = {"vendor_id": vendor, "cpu family": family, "flags": flags}
+    monkeypatch.setattr(processor, "system_fact", lambda path, key: facts[key])
+    monkeypatch.setattr(processor.sys, "modules", {"numpy": np} if loaded else {})
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "")  # so that it is put back afterwards
+    monkeypatch.delenv("OPENBLAS_CORETYPE")
+    processor.choose_openblas_kernels()
+    assert processor.os.environ.get("OPENBLAS_CORETYPE") == chosen
+
+
+def test_openblas_keeps_the_kernels_that_a_user_chose(monkeypatch):
+    facts = {"vendor_id": "AuthenticAMD", "cpu family": "25", "flags": "avx512f"}
+    monkeypatch.setattr(processor, "system_fact", lambda path, key: facts[key])
+    monkeypatch.setattr(processor.sys, "modules", {})
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")
+    processor.choose_openblas_kernels()
+    assert processor.os.environ["OPENBLAS_CORETYPE"] == "Zen"
+
+
+def test_the_command_chooses_before_it_loads_numpy():
+    """Else it would choose nothing at all."""
+    code = (
+        "import sys; from geoasanet.cli import main as cli; "
+        "cli.choose_openblas_kernels = lambda: print('numpy' in sys.modules); cli.main(['models', '--help'])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[0] == "False"
