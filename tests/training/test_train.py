@@ -376,7 +376,7 @@ class TestOrder:
 class TestMistakes:
     def test_a_diverging_loss_names_its_tiles(self, tiles: Tiles, tmp_path: Path) -> None:
         with pytest.raises(NonFiniteError, match=r"with the tiles t\d"):
-            train(tiles(), tmp_path / "run", lr=100.0, optimizer="sgd", iterations=40, warmup=0)
+            train(tiles(), tmp_path / "run", lr=100.0, min_lr=100.0, optimizer="sgd", iterations=40, warmup=0)
 
     @pytest.mark.parametrize(
         ("spoil", "kind", "message"),
