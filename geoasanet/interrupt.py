@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
@@ -11,6 +13,7 @@ from typing import Any, Self, TypeVar
 Result = TypeVar("Result")
 
 _POLL_SECONDS = 0.1
+_AGAIN_SECONDS = 0.02
 
 _running: set[threading.Thread] = set()
 
@@ -44,6 +47,47 @@ def interruptible(call: Callable[[], Result]) -> Result:
 def unfinished() -> bool:
     """Return whether an interrupted call still goes on."""
     return bool(_running)
+
+
+@contextlib.contextmanager
+def never_lost() -> Iterator[None]:
+    """Raise an interruption again that was raised in a destructor, where Python reports exceptions and goes on.
+
+    Closing a large temporary file takes long enough for Ctrl-C to hit it.
+    """
+    again: list[threading.Timer] = []
+    report = sys.unraisablehook
+
+    def hear(lost: sys.UnraisableHookArgs) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            report(lost)
+            return
+        again.append(threading.Timer(_AGAIN_SECONDS, _interrupt_main))  # raised in this hook it would be lost, too
+        again[-1].daemon = True
+        again[-1].start()
+
+    sys.unraisablehook = hear
+    try:
+        yield
+    finally:
+        sys.unraisablehook = report
+        for timer in again:
+            timer.cancel()
+
+
+def garbled(error: BaseException) -> bool:
+    """Return whether an error is an interruption that compiled code has returned from without noticing.
+
+    Python then raises ``SystemError``, with the interruption as its cause.
+    """
+    return isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
+
+
+def _interrupt_main() -> None:
+    if hasattr(signal, "pthread_kill"):  # wakes a main thread that waits, too
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 class HeldBack:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import geoasanet as ga
-from geoasanet.interrupt import HeldBack
+from geoasanet.cli.main import main
+from geoasanet.interrupt import HeldBack, garbled, never_lost
 from geoasanet.raster import vectorwriter
 from tests.conftest import write_raster
 from tests.hostile.good import pixels
@@ -67,6 +71,56 @@ class TestHeldBack:
                 assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
         finally:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _Interrupted:
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+class _Broken:
+    def __del__(self) -> None:
+        raise ValueError("of a destructor")
+
+
+class TestNeverLost:
+    def test_an_interruption_in_a_destructor_is_raised_again(self) -> None:
+        reached = []
+        with pytest.raises(KeyboardInterrupt), never_lost():
+            _Interrupted()
+            reached.append(1)  # Python itself lets it go
+            time.sleep(30)
+        assert reached == [1]
+
+    def test_it_wakes_a_wait(self) -> None:
+        with pytest.raises(KeyboardInterrupt), never_lost():
+            _Interrupted()
+            threading.Event().wait(30)
+
+    def test_other_errors_are_reported_as_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        reported: list[Any] = []
+        monkeypatch.setattr(sys, "unraisablehook", reported.append)
+        hook = sys.unraisablehook
+        with never_lost():
+            _Broken()
+        assert [lost.exc_type for lost in reported] == [ValueError] and sys.unraisablehook is hook
+
+    def test_nothing_is_raised_after_the_end(self) -> None:
+        with never_lost():
+            _Interrupted()
+        time.sleep(0.1)
+
+
+def test_an_interruption_within_compiled_code_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba's functions have returned a result with Ctrl-C's exception set, for which Python has an error."""
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+    monkeypatch.setattr("geoasanet.tools.info.info", interrupted)
+    done = CliRunner().invoke(main, ["info", "map.tif"])
+    assert done.exit_code == 130 and "Interrupted." in done.output
+    assert not garbled(SystemError("of another kind"))
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".parquet", ".geojson", ".shp"])

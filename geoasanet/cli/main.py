@@ -14,7 +14,7 @@ import click
 from geoasanet import __version__
 from geoasanet.cli.console import shortened
 from geoasanet.errors import GeoASANetError
-from geoasanet.interrupt import unfinished
+from geoasanet.interrupt import garbled, never_lost, unfinished
 from geoasanet.printable import printable
 from geoasanet.processor import choose_openblas_kernels
 
@@ -78,7 +78,8 @@ class Group(click.Group):
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
         try:
-            code = super().main(args, prog_name, complete_var, False, **extra)
+            with never_lost():
+                code = super().main(args, prog_name, complete_var, False, **extra)
             self._leave(code if isinstance(code, int) else 0)
         except click.exceptions.Exit as exit_:
             self._leave(exit_.exit_code)
@@ -102,6 +103,8 @@ class Group(click.Group):
                 raise
             self._fail("Error: not enough memory. Use a smaller --batch-size, or a machine with more memory.", 1)
         except Exception as error:
+            if garbled(error):
+                self._fail("Interrupted.", 130)
             if debug:
                 raise
             text = " ".join(str(error).split())

@@ -150,7 +150,7 @@ def test_interruption(make_map: MakeMap, tmp_path: Path) -> None:
             run.send_signal(signal.SIGINT)
             sent = time.monotonic()
             said = run.stderr.read()
-            assert run.wait(30) == 130, said
+            assert run.wait(30) in (130, -signal.SIGINT), said  # the latter where exec() was interrupted: a shell's 130
         assert "nterrupted" in said and "Traceback" not in said
         assert time.monotonic() - sent < 10
         assert list(contents(tmp_path)) == [source.name]
