@@ -78,9 +78,12 @@ def never_lost() -> Iterator[None]:
 def garbled(error: BaseException) -> bool:
     """Return whether an error is an interruption that compiled code has returned from without noticing.
 
-    Python then raises ``SystemError``, with the interruption as its cause.
+    Python then raises a ``SystemError``, or several in turn, with the interruption as their cause.
     """
-    return isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
+    cause: BaseException | None = error
+    while isinstance(cause, SystemError):
+        cause = cause.__cause__
+    return isinstance(cause, KeyboardInterrupt) and cause is not error
 
 
 def _interrupt_main() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from geoasanet.errors import OutputError, SceneError
 from geoasanet.raster.polygons import coverage, strips
+from geoasanet.raster.polygons.source import MapReader
 from geoasanet.raster.polygons.spool import Column, forget, keep
 from geoasanet.raster.vectorcheck import is_whole
 from geoasanet.tools.vectorize import vectorize
@@ -154,6 +156,54 @@ def test_interruption(make_map: MakeMap, tmp_path: Path) -> None:
         assert "nterrupted" in said and "Traceback" not in said
         assert time.monotonic() - sent < 10
         assert list(contents(tmp_path)) == [source.name]
+
+
+class TestReadingEnds:
+    """A map that is closed while a thread reads it takes the process with it."""
+
+    def test_before_a_failure_is_told(self, make_map: MakeMap, monkeypatch: pytest.MonkeyPatch) -> None:
+        reading: list[int] = []
+        read = MapReader.read
+
+        def slow(self: MapReader, row: int, stop: int) -> Any:
+            reading.append(row)
+            time.sleep(0.2 if row else 0)
+            pixels = read(self, row, stop)
+            reading.remove(row)
+            return pixels
+
+        def interrupt(*args: object) -> None:
+            while not reading:
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(MapReader, "read", slow)
+        reader = MapReader(str(make_map(np.zeros((128, 64), np.uint8))), 2)
+        with pytest.raises(KeyboardInterrupt) as raised:
+            coverage.cover(reader, coverage.Outline(), workers=2, strip_rows=16, progress=interrupt)
+        assert raised.traceback and not reading
+        reader.close()
+
+    def test_before_it_is_closed(self, make_map: MakeMap) -> None:
+        reader = MapReader(str(make_map(np.zeros((64, 64), np.uint8))), 1)
+        inside = threading.Event()
+        closed: list[bool] = []
+
+        def work() -> None:
+            with reader._handle() as dataset:
+                inside.set()
+                time.sleep(0.2)
+                closed.append(dataset.closed)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert inside.wait(10)
+        reader.close()
+        assert closed == [False] and reader.dataset.closed
+        with pytest.raises(SceneError):
+            reader.read(0, 16)
+        reader.close()
+        thread.join()
 
 
 class TestSpool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -196,15 +197,16 @@ def cover(
     rows = reader.strips(strip_rows)
     read = RunFile(folder)
     cache_mb = reader.cache_mb + (confidence.cache_mb if confidence else 0)
-    with rasterio.Env(GDAL_CACHEMAX=cache_mb):
-        scanned = ordered_map(scan, rows, workers) if scans is None else map(with_areas, scans(rows))
+    scanned = ordered_map(scan, rows, workers) if scans is None else (with_areas(found) for found in scans(rows))
+    with rasterio.Env(GDAL_CACHEMAX=cache_mb), contextlib.closing(scanned):
         for (runs, strip_border, strip_sure), strip_area in scanned:
             read.append(runs)
             areas_of.append(strip_area)
             borders_of.append(strip_border)
             confidence_of.append(strip_sure)
             progress("reading map", runs.row + runs.height, grid.height, "rows")
-        del runs, scanned
+        del runs
+    del scanned
     strips = read.strips()
     regions = join_strips(strips)
     if filtering:

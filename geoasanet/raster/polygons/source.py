@@ -41,8 +41,9 @@ class _Reader:
         self._open: list[Any] = []
         try:
             for _ in range(handles):
-                self._open.append(open_dataset(path, self.role))
-                self._idle.put(self._open[-1])
+                dataset = open_dataset(path, self.role)
+                self._idle.put(dataset)
+                self._open.append(dataset)
             self.dataset = self._open[0]
             self.grid: Grid = grid_of(self.dataset, path)
             self._check()
@@ -54,9 +55,10 @@ class _Reader:
         self._nodata = self.dataset.nodata
 
     def close(self) -> None:
-        """Close all handles."""
-        for dataset in self._open:
+        """Close all handles; one that a thread reads with, when it has read."""
+        for dataset in [self._idle.get() for _ in self._open]:
             dataset.close()
+            self._idle.put(dataset)  # a thread that comes later is told that it is closed
 
     @property
     def cache_mb(self) -> int:
