@@ -1,6 +1,39 @@
-"""``python -m geoasanet``."""
+"""The command's own process: ``geoasanet`` and ``python -m geoasanet``."""
 
-from geoasanet.cli.main import main
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+
+
+def run() -> None:
+    """Run the command line, and end without taking Python's objects apart, which takes a second where torch is loaded.
+
+    All that is to be done at the end of a process is done: threads end, functions that libraries registered are called.
+    """
+    codes: list[int] = []
+    atexit.register(_end, codes)  # the last one to be called, since nothing that registers others is imported yet
+    from geoasanet.cli.main import main
+
+    try:
+        main()
+    except SystemExit as exit_:
+        if isinstance(exit_.code, int):
+            codes.append(exit_.code)
+        raise
+
+
+def _end(codes: list[int]) -> None:
+    if not codes:
+        return  # an error is on its way, which Python tells
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # that Python tells, too
+    os._exit(codes[0])
+
 
 if __name__ == "__main__":
-    main()
+    run()

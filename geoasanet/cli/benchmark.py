@@ -10,6 +10,7 @@ import click
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
 from geoasanet.cli.tables import table_lines, wrapped
+from geoasanet.garbage import uncollected
 
 if TYPE_CHECKING:
     from geoasanet.tools.benchmark import BenchmarkResult
@@ -82,7 +83,8 @@ def command(console: Console, *, plot: Path | None, **arguments: Any) -> None:
     runs in a process of its own. Then a synthetic scene is mapped with a network that costs nothing, and the map
     vectorized, which times everything else.
     """
-    from geoasanet.tools.benchmark import benchmark
+    with uncollected():
+        from geoasanet.tools.benchmark import benchmark
 
     result = benchmark(plot=plot, progress=console.progress, **arguments)
     console.warn([*result.warnings, *(f"{n.label}, {failure}." for n in result.networks for failure in n.failures)])

@@ -10,6 +10,7 @@ import click
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
 from geoasanet.errors import ConfigError
+from geoasanet.garbage import uncollected
 
 
 @click.command("convert", short_help="Convert a checkpoint of the original ASANet code.")
@@ -79,7 +80,8 @@ def command(
     Nothing in the file is executed. Classes, palette, band statistics and window are taken from it. The result takes
     RGB rasters and, unless asked otherwise, one SAR band, and gives the original's numbers.
     """
-    from geoasanet.tools.convert import convert
+    with uncollected():
+        from geoasanet.tools.convert import convert
     from geoasanet.tools.schemafile import read_class_schema
 
     result = convert(

@@ -9,6 +9,7 @@ import click
 
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
+from geoasanet.garbage import uncollected
 
 if TYPE_CHECKING:
     from geoasanet.tools.demo import DemoResult
@@ -33,7 +34,8 @@ def command(console: Console, *, out: Path, seed: int, size: int, device: str, o
     a small bundled checkpoint, compares the map with the labels, turns it into polygons, and draws a picture of it
     all. Scene and checkpoint are synthetic: the figures say nothing about real scenes.
     """
-    from geoasanet.tools.demo import demo
+    with uncollected():
+        from geoasanet.tools.demo import demo
 
     result = demo(out, seed=seed, size=size, device=device, overwrite=overwrite, progress=console.progress)
     console.warn(result.warnings)

@@ -9,6 +9,7 @@ import click
 
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
+from geoasanet.garbage import uncollected
 
 if TYPE_CHECKING:
     from geoasanet.tools.evaluate_reliability import Calibration
@@ -70,7 +71,9 @@ def command(console: Console, **arguments: Any) -> None:
     geoasanet eval --map scene_rgb_landcover.tif --labels points.gpkg
     """
     from geoasanet.errors import ConfigError
-    from geoasanet.tools.evaluate import evaluate, half_of
+
+    with uncollected():
+        from geoasanet.tools.evaluate import evaluate, half_of
 
     try:
         half_of(arguments)

@@ -9,6 +9,7 @@ import click
 
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
+from geoasanet.garbage import uncollected
 
 
 class Batch(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
@@ -62,7 +63,8 @@ def command(console: Console, *, out: Path | None, **arguments: Any) -> None:
     geoasanet export -c asanet.safetensors --to onnx --resolution 10
     geoasanet predict scene_rgb.tif scene_sar.tif -c asanet.onnx
     """
-    from geoasanet.tools.export import export
+    with uncollected():
+        from geoasanet.tools.export import export
 
     console.progress("Exporting", 0, 1)
     result = export(out=out, **arguments)

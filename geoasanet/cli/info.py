@@ -9,6 +9,7 @@ import click
 
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
+from geoasanet.garbage import uncollected
 
 
 @click.command("info")
@@ -21,7 +22,8 @@ def command(console: Console, *, path: str) -> None:
     PATH is a raster (scene or map), a checkpoint (file, run folder or packaged name), a dataset folder or a vector
     file. The exit code is 0 if it is fit, else 1.
     """
-    from geoasanet.tools.info import info
+    with uncollected():
+        from geoasanet.tools.info import info
 
     result = info(path)
     lines = [f"{result.path}: {result.kind}", *_lines(result.facts)]

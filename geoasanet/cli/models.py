@@ -10,6 +10,7 @@ import click
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
 from geoasanet.cli.tables import table_lines, wrapped
+from geoasanet.garbage import uncollected
 
 if TYPE_CHECKING:
     from geoasanet.tools.models import ModelDescription, ModelInfo
@@ -25,7 +26,8 @@ def command(console: Console, *, name: str | None) -> None:
     Parameters, without those of the auxiliary head, and multiply-accumulates (GMACs) are counted for one image of
     256×256 px, 6 classes and one SAR band. Beside them stand the figures that the ASANet paper publishes.
     """
-    from geoasanet.tools.models import describe_model, list_models, table_notes
+    with uncollected():
+        from geoasanet.tools.models import describe_model, list_models, table_notes
 
     if name is None:
         models = list_models()

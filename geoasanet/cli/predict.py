@@ -10,6 +10,7 @@ import click
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
 from geoasanet.errors import GeoASANetError
+from geoasanet.garbage import uncollected
 
 _FAILURES = 3
 """Scenes whose reasons are told when several have failed."""
@@ -100,7 +101,8 @@ def command(
         return
     if rgb is None or sar is None:
         raise click.UsageError("RGB and SAR raster are needed: geoasanet predict RGB SAR, or --scenes LIST.")
-    from geoasanet.tools.predict import predict
+    with uncollected():
+        from geoasanet.tools.predict import predict
 
     outcome: Any = predict(rgb, sar, bbox=chosen, progress=console.progress, **arguments)  # type: ignore[call-overload]
     console.warn(outcome.warnings)
@@ -108,7 +110,8 @@ def command(
 
 
 def _map_scenes(console: Console, scenes: Path, arguments: dict[str, Any]) -> None:
-    from geoasanet.tools.predictmany import REPORT, predict_scenes
+    with uncollected():
+        from geoasanet.tools.predictmany import REPORT, predict_scenes
 
     given = {name: value for name, value in arguments.items() if value not in (None, ())}
     result = predict_scenes(scenes, progress=console.progress, **given)

@@ -9,6 +9,7 @@ import click
 
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
+from geoasanet.garbage import uncollected
 
 
 class Shares(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
@@ -93,7 +94,8 @@ def command(console: Console, *, rgb: str | None, sar: str | None, **arguments: 
     geoasanet tile --scenes list.csv --scheduler tcp://host:8786
     geoasanet tile --layout whu-opt-sar WHU-OPT-SAR -o whu --size 512
     """
-    from geoasanet.tools.tile import tile
+    with uncollected():
+        from geoasanet.tools.tile import tile
 
     result = tile(rgb, sar, progress=console.progress, **arguments)
     if arguments["dry_run"]:

@@ -15,6 +15,7 @@ import click
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
 from geoasanet.config import SHIPPED, TrainConfig, shipped_configs
+from geoasanet.garbage import uncollected
 
 if TYPE_CHECKING:
     from geoasanet.tools.trainjob import TrainResult
@@ -124,7 +125,9 @@ torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:
 def command(console: Console, *, config: str | None, compile: bool, out: Path | None, **arguments: Any) -> None:
     """Train a network; the help text is above."""
     from geoasanet.cli.trainview import TrainView
-    from geoasanet.tools.train import train
+
+    with uncollected():
+        from geoasanet.tools.train import train
 
     with TrainView(console) as view:
         try:

@@ -8,6 +8,7 @@ import click
 
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
+from geoasanet.garbage import uncollected
 
 
 @click.command("vectorize")
@@ -63,7 +64,8 @@ def command(console: Console, *, map_path: str | None, classes: str | None, **ar
     also after --min-area, --simplify and --smooth, and carry class_id, class_name, area_m2 (on the ground, in any
     CRS), perimeter_m and confidence. They open in QGIS with the map's colours and names.
     """
-    from geoasanet.tools.vectorize import vectorize
+    with uncollected():
+        from geoasanet.tools.vectorize import vectorize
 
     chosen = None if classes is None else [name for name in classes.split(",") if name.strip()]
     outcome: Any = vectorize(map_path, classes=chosen, progress=console.progress, **arguments)

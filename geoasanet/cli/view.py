@@ -8,6 +8,7 @@ import click
 
 from geoasanet.cli import options
 from geoasanet.cli.console import Console, with_console
+from geoasanet.garbage import uncollected
 
 
 @click.command("view")
@@ -41,7 +42,8 @@ def command(console: Console, *, map_path: str, open_page: bool, **arguments: An
     \b
     geoasanet view scene_rgb_landcover.tif --rgb scene_rgb.tif --sar scene_sar.tif --open
     """
-    from geoasanet.tools.view import view
+    with uncollected():
+        from geoasanet.tools.view import view
 
     result = view(map_path, open=open_page, progress=console.progress, **arguments)
     console.warn(result.warnings)

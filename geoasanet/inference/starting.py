@@ -13,15 +13,6 @@ from multiprocessing.context import BaseContext
 
 from geoasanet.interrupt import unheard
 
-_NEEDED = (
-    "geoasanet.inference.workers",
-    "geoasanet.models.fusedblock",
-    "segmentation_models_pytorch",
-    "timm",
-    "torchvision",
-)
-"""Modules that every worker imports sooner or later."""
-
 
 def prepare_workers(device: str) -> None:
     """Begin, in the background, to import what workers on this device will need; returns at once.
@@ -32,7 +23,7 @@ def prepare_workers(device: str) -> None:
     """
     if device == "cpu" and _forks():
         with unheard():
-            multiprocessing.forkserver.set_forkserver_preload(list(_NEEDED))
+            multiprocessing.forkserver.set_forkserver_preload(["geoasanet.inference.preload"])
             multiprocessing.forkserver.ensure_running()
 
 

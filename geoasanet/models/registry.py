@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geoasanet.errors import ModelError
+from geoasanet.garbage import uncollected
 from geoasanet.models.afnet import AFNet
 from geoasanet.models.asanet import ASANet
 from geoasanet.models.cmfnet import CMFNet
@@ -76,7 +77,8 @@ def create_model(
         recorded = json.loads(json.dumps(recorded))
     except TypeError as error:
         raise ModelError(f"Arguments of model {name} must be plain numbers, text and lists ({error}).") from None
-    model = network(**given, encoder_weights=encoder_weights)
+    with uncollected():  # imports what it is built of
+        model = network(**given, encoder_weights=encoder_weights)
     model.architecture = Architecture(name, recorded)
     return model
 

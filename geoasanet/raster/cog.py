@@ -30,6 +30,8 @@ from geoasanet.raster.readback import check_whole, written
 from geoasanet.sample import RowBand
 
 _TILE = 512
+_REALS = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "LEVEL": "4"}
+"""How probabilities are compressed: GDAL's level 6 takes twice the time for a file that is 1 % smaller."""
 
 
 class RowSpool:
@@ -138,12 +140,12 @@ class RowSpool:
     def write_confidence(self, out: Path, tags: Mapping[str, str]) -> None:
         """Write the probability of the mapped class (float32, nodata NaN) as a COG; see :meth:`write_map`."""
         vrt = self._virtual("confidence", 1, tags, ["confidence"])
-        self._copy(vrt, out, None, OVERVIEW_RESAMPLING="AVERAGE", COMPRESS="DEFLATE", PREDICTOR="YES")
+        self._copy(vrt, out, None, OVERVIEW_RESAMPLING="AVERAGE", **_REALS)
 
     def write_probabilities(self, out: Path, classes: ClassSchema, tags: Mapping[str, str]) -> None:
         """Write one band per class with its probability (float32, nodata NaN) as a COG; see :meth:`write_map`."""
         vrt = self._virtual("probabilities", len(classes), tags, list(classes.names))
-        options = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES"}
+        options = dict(_REALS)
         if tuple(map(int, rasterio.__gdal_version__.split(".")[:2])) >= (3, 11):
             options["INTERLEAVE"] = "BAND"  # one class is read without the others; older GDAL lacks it for COGs
         self._copy(vrt, out, None, OVERVIEW_RESAMPLING="AVERAGE", **options)

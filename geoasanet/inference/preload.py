@@ -1,0 +1,10 @@
+"""Imported once by the process whose forks are the workers on a CPU: every module that these import sooner or later."""
+
+from geoasanet.garbage import uncollected
+
+with uncollected():
+    import segmentation_models_pytorch  # noqa: F401
+    import timm  # noqa: F401
+
+    import geoasanet.inference.workers
+    import geoasanet.models.fusedblock  # noqa: F401
