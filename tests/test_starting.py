@@ -49,6 +49,18 @@ def test_processes_that_use_a_device_are_not_forked(monkeypatch: pytest.MonkeyPa
     assert worker_context("cuda:1").get_start_method() == "spawn"
 
 
+@linux
+@pytest.mark.parametrize("drivers", [True, False])
+def test_auto_is_the_cpu_where_no_driver_is_seen(
+    drivers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[bool] = []
+    monkeypatch.setattr(starting.multiprocessing.forkserver, "ensure_running", lambda: started.append(True))
+    monkeypatch.setattr(starting, "_DEVICE_FILES", (str(tmp_path / "absent"), *([str(tmp_path)] if drivers else [])))
+    starting.prepare_workers("auto")
+    assert started == ([] if drivers else [True])
+
+
 def test_elsewhere_workers_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starting.sys, "platform", "darwin")
     monkeypatch.setattr(starting.multiprocessing.forkserver, "ensure_running", lambda: pytest.fail("server started"))

@@ -10,17 +10,24 @@ import multiprocessing
 import multiprocessing.forkserver
 import sys
 from multiprocessing.context import BaseContext
+from pathlib import Path
 
 from geoasanet.interrupt import unheard
+
+
+_DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""What NVIDIA's and AMD's drivers and Windows' subsystem for Linux show where there is a device."""
 
 
 def prepare_workers(device: str) -> None:
     """Begin, in the background, to import what workers on this device will need; returns at once.
 
     Args:
-        device: As a user names it. For other devices than "cpu" nothing is begun: they may be initialised in one
-            process only, and a process that has done so must not be forked.
+        device: As a user names it; "auto" is "cpu" where no driver of another device is seen. For other devices nothing
+            is begun: they may be initialised in one process only, and a process that has done so must not be forked.
     """
+    if device == "auto" and not any(Path(file).exists() for file in _DEVICE_FILES):
+        device = "cpu"
     if device == "cpu" and _forks():
         with unheard():
             multiprocessing.forkserver.set_forkserver_preload(["geoasanet.inference.preload"])
