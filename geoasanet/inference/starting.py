@@ -14,7 +14,6 @@ from pathlib import Path
 
 from geoasanet.interrupt import unheard
 
-
 _DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """What NVIDIA's and AMD's drivers and Windows' subsystem for Linux show where there is a device."""
 
