@@ -206,6 +206,20 @@ class TestThreads:
         stream.close()
         assert len(made) < 10
 
+    @pytest.mark.parametrize("depth", [1, 3])
+    def test_no_more_is_made_than_asked_for(self, depth: int) -> None:
+        made = []
+        stream = prefetch((made.append(i) or i for i in range(100)), depth)  # type: ignore[func-returns-value]
+        for taken in range(1, 6):
+            assert next(stream) == taken - 1
+            deadline = time.monotonic() + 10
+            while len(made) < taken + depth and time.monotonic() < deadline:
+                time.sleep(0.001)
+            time.sleep(0.02)  # in which one more would be made
+            assert len(made) == taken + depth
+        stream.close()
+        assert len(made) == 5 + depth
+
 
 @given(st.lists(st.integers(0, 60), unique=True), st.integers(1, 5), st.integers(0, 3))
 def test_rows_are_shared_among_workers_once_each(numbers: list[int], workers: int, lead: int) -> None:

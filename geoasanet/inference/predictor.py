@@ -12,24 +12,21 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geoasanet.bands import InputBands, SensorBands
+from geoasanet.bands import InputBands
 from geoasanet.device import Precision, choose_precision, computing_in, keep_freed_memory
 from geoasanet.errors import ConfigError, DeviceError, ModelError, NonFiniteError
 from geoasanet.inference.batchsize import MOST_WINDOWS, fitting_batch
 from geoasanet.inference.lanes import LanePlan, Lanes
+from geoasanet.inference.normalize import Normalize
 from geoasanet.models.accelerate import accelerate
 from geoasanet.models.network import Network
 from geoasanet.sample import Sample
 
 _SMALL_BATCH = 4
 KEPT_BYTES = 1 << 28
-_SENT_AS = {np.bool_: torch.bool, np.uint8: torch.uint8}
-_HANDED_OVER = 3  # batches given to a single thread at a time: a switch of threads takes as long as a small network
 
 
 class Predictor:
@@ -94,8 +91,8 @@ class Predictor:
         if isinstance(model, nn.Module):
             model = model.eval().to(device)
         self._model: Callable[[Tensor, Tensor], Any] = model
-        self._rgb = _Normalize(bands.rgb if bands else None, device)
-        self._sar = _Normalize(bands.sar if bands else None, device)
+        self._rgb = Normalize(bands.rgb if bands else None, device)
+        self._sar = Normalize(bands.sar if bands else None, device)
 
     def run(self, samples: Iterable[Sample | None]) -> Generator[Tensor | None, None, None]:
         """Yield the probabilities (classes, height, width), float32 on the device, of each sample, None for None.
@@ -112,8 +109,7 @@ class Predictor:
         # While results are taken, a device has one more group to work on, and so has every lane.
         size, ahead = self.batch_size, int(self.device.type == "cuda")
         if self._lanes is not None:
-            ahead = self._lanes.lanes + 1
-            size *= _HANDED_OVER if self._lanes.lanes == 1 else 1
+            ahead = self._lanes.lanes + 2
         with Lanes(self._lanes) as lanes:
             for group in _groups(samples, size):
                 live = [sample for sample in group if sample is not None]
@@ -279,38 +275,6 @@ class _Frozen:
             result = self._model(rgb, sar)
             self._traced = True
         return result
-
-
-class _Normalize:
-    """Stacks windows of one sensor into a normalised float32 batch on the device; 0 where there is no data."""
-
-    def __init__(self, bands: SensorBands | None, device: torch.device) -> None:
-        self._device = device
-        self._mean: Tensor | None = None
-        if bands is not None:
-            self._mean = torch.tensor(bands.mean, device=device).view(1, -1, 1, 1)
-            self._scale = (1 / torch.tensor(bands.std, dtype=torch.float64)).float().view(1, -1, 1, 1).to(device)
-
-    def __call__(self, arrays: Sequence[NDArray[Any]], valid: Sequence[NDArray[np.bool_]]) -> Tensor:
-        x = self._send(arrays)
-        # The arrays may be parts of larger ones; what the network gets is its own.
-        x = x.to(torch.float32, copy=True) if self._mean is None else (x.float() - self._mean) * self._scale
-        if not all(v.all() for v in valid):
-            x = x * self._send(valid)[:, None]
-        return x
-
-    def _send(self, arrays: Sequence[NDArray[Any]]) -> Tensor:
-        """Return arrays one above the other on the device: bool, uint8, else float32.
-
-        For CUDA they are gathered in memory that is copied from while the host goes on.
-        """
-        kind = _SENT_AS.get(arrays[0].dtype.type, torch.float32)
-        on_cuda = self._device.type == "cuda"
-        if len(arrays) == 1 and not on_cuda and arrays[0].dtype.type in (*_SENT_AS, np.float32):
-            return torch.from_numpy(arrays[0][None]).to(self._device)
-        gathered = torch.empty((len(arrays), *arrays[0].shape), dtype=kind, pin_memory=on_cuda)
-        np.stack(arrays, out=gathered.numpy())
-        return gathered.to(self._device, non_blocking=on_cuda)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

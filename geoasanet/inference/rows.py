@@ -68,8 +68,9 @@ def read_rows(
     scaling: Scaling,
     missing_sar: MissingSar = "mask",
     area: Callable[[Window], BoolArray] | None = None,
+    ahead: int = 1,
 ) -> Generator[WindowRow, None, None]:
-    """Yield the rows of windows of ``plan`` from top to bottom, reading ahead in other threads.
+    """Yield the rows of windows of ``plan`` from top to bottom; the next are put together in other threads meanwhile.
 
     Args:
         scene: The open scene.
@@ -77,10 +78,15 @@ def read_rows(
         scaling: Conversion of the SAR values.
         missing_sar: Whether pixels without SAR data are wanted.
         area: Tells for a window which pixels lie in the area of interest; all do if None.
+        ahead: Rows of windows in memory besides the one that was yielded last.
     """
-    chunks = prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=1)
-    with contextlib.closing(chunks):
-        yield from _assemble(chunks, plan)
+
+    def rows() -> Generator[WindowRow, None, None]:
+        with contextlib.closing(prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=1)) as chunks:
+            yield from _assemble(chunks, plan)
+
+    with contextlib.closing(prefetch(rows(), depth=ahead)) as made:
+        yield from made
 
 
 def _assemble(chunks: Iterable[_Chunk], plan: RowPlan) -> Iterator[WindowRow]:
@@ -131,7 +137,7 @@ def _chunks(
     start, stop = tiling.rows[plan.rows[0]], tiling.rows[plan.rows[-1]] + tiling.size
     step = scene.strip_rows
     strips = [Window(row, plan.first_col, min(step, stop - row), plan.width) for row in range(start, stop, step)]
-    with contextlib.closing(prefetch((scene.read_layer(scene.sar, strip) for strip in strips), depth=1)) as sars:
+    with contextlib.closing(prefetch((scene.read_layer(scene.sar, strip) for strip in strips), depth=2)) as sars:
         for strip, as_read in zip(strips, sars, strict=True):
             rgb, rgb_valid = scene.read_layer(scene.rgb, strip)
             sar, sar_valid = scaling.apply(*as_read)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -15,43 +14,44 @@ _END = object()
 
 
 def prefetch(items: Iterable[Item], depth: int = 2) -> Generator[Item, None, None]:
-    """Yield ``items``, made in another thread, at most ``depth`` of them ahead.
+    """Yield ``items``, made in another thread, at most ``depth`` of them ahead, the one in the making included.
 
     An exception there is raised here, in place of the item that failed. Closing the generator stops the thread, and
     closes ``items`` if they come from a generator.
     """
-    waiting: queue.Queue[object] = queue.Queue(maxsize=depth)
+    made: queue.SimpleQueue[object] = queue.SimpleQueue()
+    places: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each item that may be made
     stop = threading.Event()
     failure: list[BaseException] = []
-
-    def put(item: object) -> None:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                waiting.put(item, timeout=0.1)
-                break
+    for _ in range(depth):
+        places.put(None)
 
     def work() -> None:
         try:
-            for item in items:
-                put(item)
-                if stop.is_set():
+            source = iter(items)
+            while True:
+                places.get()
+                if stop.is_set() or (item := next(source, _END)) is _END:
                     break
+                made.put(item)
         except BaseException as error:  # handed to the consumer, whatever it is
             failure.append(error)
         finally:
             if isinstance(items, Generator):
                 items.close()
-            put(_END)
+            made.put(_END)
 
     thread = threading.Thread(target=work, name="geoasanet-read", daemon=True)
     thread.start()
     try:
-        while (item := waiting.get()) is not _END:
+        while (item := made.get()) is not _END:
+            places.put(None)
             yield item  # type: ignore[misc]  # the queue holds Items and the end mark
         if failure:
             raise failure[0]
     finally:
         stop.set()
+        places.put(None)
         thread.join()
 
 

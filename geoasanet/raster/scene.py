@@ -168,8 +168,7 @@ class Scene:
     @property
     def block_cache_bytes(self) -> int:
         """GDAL block cache (bytes) that lets rows of windows be read with every block decoded once."""
-        need = (8 << 20) + self.rgb.cache_bytes + self.sar.cache_bytes
-        return min(max(need, 32 << 20), 2 << 30)
+        return min((8 << 20) + self.rgb.cache_bytes + self.sar.cache_bytes, 2 << 30)
 
     @property
     def strip_rows(self) -> int:
