@@ -23,7 +23,7 @@ from geoasanet.classes import NODATA
 from geoasanet.inference.blend import RowBlender
 from geoasanet.inference.predictor import Predictor
 from geoasanet.inference.rows import SAR_VALID, WANTED, MissingSar, read_rows
-from geoasanet.inference.threads import Background
+from geoasanet.inference.threads import Background, prefetch
 from geoasanet.raster.aoi import AreaOfInterest, Bounds
 from geoasanet.raster.cog import RowSpool
 from geoasanet.raster.faults import OnError, ReadFaults, faults_for
@@ -196,8 +196,9 @@ def map_rows(
     read: deque[NDArray[np.uint8]] = deque()
 
     def samples() -> Generator[Sample | None, None, None]:
-        ahead = 1 if predictor.device.type == "cpu" else 2  # a device is soon done with one
-        rows = read_rows(scene, plan, scaling=job.scaling, missing_sar=job.missing_sar, area=mask, ahead=ahead)
+        rows = read_rows(scene, plan, scaling=job.scaling, missing_sar=job.missing_sar, area=mask)
+        if predictor.device.type != "cpu":
+            rows = prefetch(rows, depth=2)  # a device does not wait while a row is put together
         with contextlib.closing(rows):
             for row in rows:
                 read.append(row.flags[: len(plan.tiling.finished_rows(row.index))])

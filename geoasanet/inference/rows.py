@@ -68,9 +68,8 @@ def read_rows(
     scaling: Scaling,
     missing_sar: MissingSar = "mask",
     area: Callable[[Window], BoolArray] | None = None,
-    ahead: int = 1,
 ) -> Generator[WindowRow, None, None]:
-    """Yield the rows of windows of ``plan`` from top to bottom; the next are put together in other threads meanwhile.
+    """Yield the rows of windows of ``plan`` from top to bottom, reading ahead in other threads.
 
     Args:
         scene: The open scene.
@@ -78,15 +77,10 @@ def read_rows(
         scaling: Conversion of the SAR values.
         missing_sar: Whether pixels without SAR data are wanted.
         area: Tells for a window which pixels lie in the area of interest; all do if None.
-        ahead: Rows of windows in memory besides the one that was yielded last.
     """
-
-    def rows() -> Generator[WindowRow, None, None]:
-        with contextlib.closing(prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=1)) as chunks:
-            yield from _assemble(chunks, plan)
-
-    with contextlib.closing(prefetch(rows(), depth=ahead)) as made:
-        yield from made
+    chunks = prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=2)
+    with contextlib.closing(chunks):
+        yield from _assemble(chunks, plan)
 
 
 def _assemble(chunks: Iterable[_Chunk], plan: RowPlan) -> Iterator[WindowRow]:
