@@ -5,14 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 
 from geoasanet.inference.rows import read_rows
 from geoasanet.inference.threads import prefetch
+from geoasanet.raster.grid import Grid
 from geoasanet.raster.scaling import Scaling
 from geoasanet.raster.scene import AlignedLayer, Scene
 from geoasanet.raster.source import RasterSource
@@ -25,12 +31,20 @@ TILED = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "zstd"
 STRIPED = {"blockysize": 8, "compress": "deflate"}
 
 
-def write_pair(folder: Path, sar_transform: Affine, sar_options: dict[str, object], side: int = 700) -> Scene:
+def write_pair(
+    folder: Path, sar_transform: Affine, sar_options: dict[str, object], side: int = 700, mask: str = "none"
+) -> Scene:
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (3, side, side), dtype=np.uint8)
     sar = rng.random((1, side, side), dtype=np.float32)
     write_raster(folder / "rgb.tif", rgb, transform=from_origin(500_000, 3_000_000, 1, 1), **TILED)
     write_raster(folder / "sar.tif", sar, transform=sar_transform, **sar_options)
+    for name in ("rgb", "sar") if mask != "none" else ():
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=mask == "internal"),
+            rasterio.open(folder / f"{name}.tif", "r+") as dataset,
+        ):
+            dataset.write_mask(rng.random((side, side)) < 0.9)
     return Scene.open(folder / "rgb.tif", folder / "sar.tif")
 
 
@@ -60,15 +74,11 @@ def test_each_pixel_is_read_once_however_much_the_windows_overlap(
         assert (count == 1).all(), name
 
 
-@pytest.mark.parametrize(
-    ("degrees", "options"),
-    [(0, TILED), (0, STRIPED), (3, TILED), (3, STRIPED), (40, TILED), (40, STRIPED), (90, TILED)],
-    ids=lambda value: value if isinstance(value, int) else "striped" if value is STRIPED else "tiled",
-)
-def test_each_block_is_decoded_once_with_the_cache_that_the_scene_asks_for(
-    tmp_path: Path, degrees: float, options: dict[str, object]
-) -> None:
-    """GDAL reads the bytes of a block whenever it decodes it; the kernel counts the bytes that are read."""
+def bytes_read_over(scene: Scene, side: int) -> int:
+    """Return how many bytes of its files it takes to read a scene, with the cache that the scene asks for.
+
+    GDAL reads the bytes of a block whenever it decodes it; the kernel counts the bytes that are read.
+    """
     counter = Path("/proc/self/io")
     if not counter.exists():
         pytest.skip("needs Linux, which counts the bytes that a process reads")
@@ -76,17 +86,64 @@ def test_each_block_is_decoded_once_with_the_cache_that_the_scene_asks_for(
     def bytes_read() -> int:
         return int(counter.read_text().split()[1])
 
-    with write_pair(tmp_path, turned(degrees, 1500), options, side=1500) as scene:
+    plan = Tiling.over(side, side, size=96, overlap=32).touching(Window(0, 0, side, side))
+    cache = scene.rgb.cache_bytes + scene.sar.cache_bytes
+    scene.read(Window(side // 2, side // 2, 8, 8))  # what is loaded at first use is read from disk, too
+    with rasterio.Env(GDAL_CACHEMAX=cache):
+        before = bytes_read()
+        assert sum(1 for _ in read_rows(scene, plan, scaling=RAW)) == len(plan.rows)
+        return bytes_read() - before
+
+
+@pytest.mark.parametrize("mask", ["none", "internal", "sidecar"])
+@pytest.mark.parametrize(
+    ("degrees", "options"),
+    [(0, TILED), (0, STRIPED), (3, TILED), (3, STRIPED), (40, TILED), (40, STRIPED), (90, TILED)],
+    ids=lambda value: value if isinstance(value, int) else "striped" if value is STRIPED else "tiled",
+)
+def test_each_block_is_decoded_once_with_the_cache_that_the_scene_asks_for(
+    tmp_path: Path, degrees: float, options: dict[str, object], mask: str
+) -> None:
+    with write_pair(tmp_path, turned(degrees, 1500), options, 1500, mask) as scene:
         assert isinstance(scene.sar, WarpedLayer if degrees else AlignedLayer)
-        plan = Tiling.over(1500, 1500, size=96, overlap=32).touching(Window(0, 0, 1500, 1500))
-        cache = scene.rgb.cache_bytes + scene.sar.cache_bytes
-        scene.read(Window(700, 700, 8, 8))  # what is loaded at first use is read from disk, too
-        with rasterio.Env(GDAL_CACHEMAX=cache):
-            before = bytes_read()
-            rows = sum(1 for _ in read_rows(scene, plan, scaling=RAW))
-            found = bytes_read() - before
-    assert rows == len(plan.rows)
+        found = bytes_read_over(scene, 1500)
     assert found < 1.05 * sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("step", [20, 43, 64])
+def test_strips_that_do_not_divide_the_blocks_decode_none_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Read in strips of 43 rows, say, one in three would reach into the next row of blocks."""
+    monkeypatch.setattr("geoasanet.raster.scene._STRIP_PIXELS", step * 1500)
+    with write_pair(tmp_path, from_origin(500_000, 3_000_000, 1, 1), TILED, 1500) as scene:
+        assert max(len(rows) for rows in scene.strips(0, 1500)) == step
+        found = bytes_read_over(scene, 1500)
+    assert found < 1.05 * sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+@given(
+    st.integers(0, 900),
+    st.integers(1, 900),
+    st.integers(1, 40_000),
+    st.tuples(st.integers(1, 600), st.integers(1, 600)),
+    st.integers(-600, 600),
+)
+def test_strips_cover_the_rows_and_no_edge_of_tall_blocks(
+    start: int, count: int, width: int, heights: tuple[int, int], offset: int
+) -> None:
+    grid = Grid(CRS.from_epsg(32650), from_origin(0, 0, 1, 1), 2000, width)
+    rgb, sar = (
+        AlignedLayer(cast(RasterSource, SimpleNamespace(block_shape=(height, 512))), grid, (row, 0))
+        for height, row in zip(heights, (0, offset), strict=True)
+    )
+    strips = list(Scene(rgb, sar, grid).strips(start, start + count))
+    assert [row for rows in strips for row in rows] == list(range(start, start + count))
+    longest = max(map(len, strips))
+    assert longest <= 64 and (longest >= 16 or count < 64 or min(heights) < 64)
+    for height, row in zip(heights, (0, offset), strict=True):
+        if height >= 64:
+            assert all((rows[0] - row) // height == (rows[-1] - row) // height for rows in strips)
 
 
 def test_closing_stops_the_thread_and_what_feeds_it() -> None:

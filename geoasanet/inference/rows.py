@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -126,15 +127,19 @@ def _chunks(
     missing_sar: MissingSar,
     area: Callable[[Window], BoolArray] | None,
 ) -> Iterator[_Chunk]:
-    """Yield consecutive full-width strips of the scene: RGB, SAR, flags; the sensors are read in a thread each."""
+    """Yield consecutive full-width strips of the scene: RGB, SAR, flags; the sensors are read in a thread each.
+
+    Neither is read ahead of the other: it would begin a row of blocks while the other's are still needed, and the cache
+    would drop those, which were used longer ago.
+    """
     tiling = plan.tiling
     start, stop = tiling.rows[plan.rows[0]], tiling.rows[plan.rows[-1]] + tiling.size
-    step = scene.strip_rows
-    strips = [Window(row, plan.first_col, min(step, stop - row), plan.width) for row in range(start, stop, step)]
-    with contextlib.closing(prefetch((scene.read_layer(scene.sar, strip) for strip in strips), depth=2)) as sars:
-        for strip, as_read in zip(strips, sars, strict=True):
+    strips = [Window(rows.start, plan.first_col, len(rows), plan.width) for rows in scene.strips(start, stop)]
+    with ThreadPoolExecutor(1, "geoasanet-read") as other:
+        for strip in strips:
+            as_read = other.submit(scene.read_layer, scene.sar, strip)
             rgb, rgb_valid = scene.read_layer(scene.rgb, strip)
-            sar, sar_valid = scaling.apply(*as_read)
+            sar, sar_valid = scaling.apply(*as_read.result())
             wanted = rgb_valid & sar_valid if missing_sar == "mask" else rgb_valid
             if area is not None:
                 wanted = wanted & area(strip)

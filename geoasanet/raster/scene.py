@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -57,6 +57,11 @@ class AlignedLayer:
         height, _ = self.source.block_shape
         rows = 1 + (STRIP_ROWS - 1) // height if height < STRIP_ROWS else 1
         return int(1.05 * rows * self.source.block_row_bytes)
+
+    def block_edges(self, start: int, stop: int, least: int) -> range:
+        """Return the rows of the reference grid at which rows of blocks begin, if those have ``least`` rows or more."""
+        height, _ = self.source.block_shape
+        return range(start + (self._offset[0] - start) % height, stop if height >= least else start, height)
 
     def overlaps(self) -> bool:
         """Tell whether the raster reaches the reference grid."""
@@ -170,11 +175,22 @@ class Scene:
         """GDAL block cache (bytes) that lets rows of windows be read with every block decoded once."""
         return min((8 << 20) + self.rgb.cache_bytes + self.sar.cache_bytes, 2 << 30)
 
-    @property
-    def strip_rows(self) -> int:
-        """Rows to read at a time: few of a wide scene, for they take memory; not so where one is read in pieces."""
-        aligned = isinstance(self.rgb, AlignedLayer) and isinstance(self.sar, AlignedLayer)
-        return min(STRIP_ROWS // 2, max(STRIP_ROWS // 8, _STRIP_PIXELS // self.grid.width)) if aligned else STRIP_ROWS
+    def strips(self, start: int, stop: int) -> Iterator[range]:
+        """Yield the rows from ``start`` to ``stop`` as they are best read: a few at a time.
+
+        Few of a wide scene, for they take memory; not so where one is read in pieces. Rows that a file keeps in two
+        rows of blocks are not read at once: the cache would have to hold both.
+        """
+        aligned = [layer for layer in (self.rgb, self.sar) if isinstance(layer, AlignedLayer)]
+        step = STRIP_ROWS
+        if len(aligned) == 2:
+            step = min(STRIP_ROWS // 2, max(STRIP_ROWS // 8, _STRIP_PIXELS // self.grid.width))
+        edges = {edge for layer in aligned for edge in layer.block_edges(start, stop, step)}
+        for edge in sorted({*edges, stop}):
+            while start < edge:
+                end = min(start + step, edge)
+                yield range(start, end)
+                start = end
 
     def _check_overlap(self) -> None:
         if not self.sar.overlaps():

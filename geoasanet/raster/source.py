@@ -71,6 +71,7 @@ class RasterSource:
         self.dtype = np.result_type(*(np.dtype(dtypes[b - 1]) for b in self.bands))
         self._masked = any(MaskFlags.all_valid not in f for f in flags)
         self._shared_mask = all(MaskFlags.per_dataset in f for f in flags)
+        self._alpha = self._shared_mask and any(MaskFlags.alpha in f for f in flags)
         any_band_suffices = self.dtype.kind == "u"
         self._combine = np.logical_or.reduce if any_band_suffices else np.logical_and.reduce
 
@@ -86,14 +87,15 @@ class RasterSource:
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of one decoded block of the bands that are read."""
+        """Bytes of one decoded block of the bands that are read, and of the mask that they share."""
         height, width = self.block_shape
-        count = self._dataset.count if self._dataset.profile.get("interleave") == "pixel" else len(self.bands)
-        return height * width * int(self.dtype.itemsize) * count
+        together = self._dataset.profile.get("interleave") == "pixel"
+        count = self._dataset.count if together else len(self.bands) + self._alpha
+        return height * width * (int(self.dtype.itemsize) * count + (self._shared_mask and not self._alpha))
 
     @property
     def block_row_bytes(self) -> int:
-        """Bytes of one full-width row of decoded blocks of the bands that are read."""
+        """Bytes of one full-width row of decoded blocks; see :attr:`block_bytes`."""
         return self.block_bytes * -(-self.grid.width // self.block_shape[1])
 
     def read(self, window: Window) -> tuple[NDArray[Any], BoolArray]:
