@@ -25,6 +25,9 @@ RGB_VALID, SAR_VALID, WANTED = 1, 2, 4
 
 _COMPLETE = RGB_VALID | SAR_VALID | WANTED
 
+_STRIPS_AHEAD = 4
+"""What is read ahead: of a scene of moderate width, more than the next row of windows takes."""
+
 _Chunk = tuple[NDArray[Any], NDArray[Any], NDArray[np.uint8]]
 
 
@@ -79,7 +82,7 @@ def read_rows(
         missing_sar: Whether pixels without SAR data are wanted.
         area: Tells for a window which pixels lie in the area of interest; all do if None.
     """
-    chunks = prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=2)
+    chunks = prefetch(_chunks(scene, plan, scaling, missing_sar, area), depth=_STRIPS_AHEAD)
     with contextlib.closing(chunks):
         yield from _assemble(chunks, plan)
 
