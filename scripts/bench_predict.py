@@ -115,7 +115,7 @@ def bench_memory(folder: Path, width: int) -> None:
 
 
 def bench_ratio(folder: Path, side: int, encoder: str, repeats: int) -> None:
-    """Time the whole function and its forward passes alone, in turns.
+    """Time the whole function and its forward passes alone, in turns; which is first changes from pair to pair.
 
     The forward passes run as `predict` runs them: the network in its form for inference, on a CPU in lanes, on windows
     that are in memory already. CPU time counts all threads; other programs lengthen wall time only.
@@ -164,8 +164,10 @@ def bench_ratio(folder: Path, side: int, encoder: str, repeats: int) -> None:
     forward(batch)
     ga.predict(rgb, sar, model=model, classes=CLASSES, out=folder / "map.tif", bbox=(500000, 2999000, 501000, 3000000))
     ratios = []
-    for _ in range(repeats):
-        (alone, alone_cpu), (whole, whole_cpu) = timed(forward_all), timed(predict_all)
+    for pair in range(repeats):
+        # A machine that slows down or speeds up by and by would favour whichever is always first, or last.
+        taken = {run: timed(run) for run in (forward_all, predict_all)[:: -1 if pair % 2 else 1]}
+        (alone, alone_cpu), (whole, whole_cpu) = taken[forward_all], taken[predict_all]
         ratios.append((whole / alone, whole_cpu / alone_cpu))
         print(
             f"ratio   {device}, {encoder}, {side} x {side}, {windows} windows: predict {whole:.2f} s (CPU "
@@ -183,7 +185,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=20000, help="scene width of the memory figures")
     parser.add_argument("--side", type=int, default=1216, help="scene side of the ratio")
     parser.add_argument("--encoder", default="convnextv2_tiny")
-    parser.add_argument("--repeat", type=int, default=5, help="of the ratio; the median is printed")
+    parser.add_argument("--repeat", type=int, default=6, help="pairs of the ratio; the median is printed")
     arguments = parser.parse_args()
     if arguments.what == "_trivial":
         predict_trivial(*arguments.paths)

@@ -17,7 +17,7 @@ def normalize(pixels: Any, mean: Any, scale: Any, out: Any) -> None:
     long to gather them.
 
     Args:
-        pixels: Shape (bands, height, width), any dtype, in any order.
+        pixels: Shape (bands, height, width), of any dtype that numba knows (not float16), in any order.
         mean: Shape (bands) or (0), float32.
         scale: As ``mean``.
         out: Shape (bands, height, width), float32.

@@ -106,7 +106,7 @@ class Predictor:
         """
         waiting: deque[_Group] = deque()
         samples = self._prepared(samples)
-        # While results are taken, a device has one more group to work on, and so has every lane.
+        # While results are taken, a device has one more group to work on, and lanes have two for when they are done.
         size, ahead = self.batch_size, int(self.device.type == "cuda")
         if self._lanes is not None:
             ahead = self._lanes.lanes + 2
