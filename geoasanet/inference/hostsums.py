@@ -66,7 +66,6 @@ class HostSums:
         # Row by row, unlike windows: in their order, equal places of all classes would share a few lines of the caches.
         self._carry = np.zeros((carried, num_classes, width), np.float32)
         self._side = np.empty((size, num_classes, size), np.float32)
-        self._empty = np.zeros((num_classes, size, size), np.float32)
 
     def add_row(self, index: int, windows: Iterable[tuple[Span, Tensor | None]], carried: int, out: HostRows) -> None:
         """Add a row of windows.
@@ -107,6 +106,12 @@ class HostSums:
             _CONSTANTS,
         )
         return len(row_weight) - (span.stop - span.start)
+
+    @functools.cached_property
+    def _empty(self) -> FloatArray:
+        """What a window without a prediction adds; most maps have none."""
+        size, num_classes, _ = self._side.shape
+        return np.zeros((num_classes, size, size), np.float32)
 
     def rows(self, valid: BoolArray, confidence: bool, probabilities: bool) -> HostRows:
         """Return arrays for finished rows."""
