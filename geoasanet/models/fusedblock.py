@@ -37,7 +37,7 @@ class FusedBlock(nn.Module):
         self.gain = response.weight
         self.widen_CF = nn.Parameter(widen.weight.detach().T.contiguous(), requires_grad=False)
         self.bias_F = widen.bias
-        self.narrow_FC = nn.Parameter(narrow.weight.detach().T.contiguous(), requires_grad=False)
+        self.narrow_CF = narrow.weight
         constant = narrow.weight.detach() @ response.bias.detach() + narrow.bias.detach()
         self.constant_C = nn.Parameter(constant, requires_grad=False)
 
@@ -49,11 +49,11 @@ class FusedBlock(nn.Module):
         for image_MC, sum_MC in zip(pixels.flatten(1, 2), result.flatten(1, 2), strict=True):
             wide_MF = product(image_MC, self.widen_CF)
             energies = gelu_(wide_MF, self.bias_F).sqrt().to(wide_MF.dtype)
-            gains_F = 1 + self.gain * (energies / (energies.mean() + self.eps))
-            if wide_MF.numel() < self.narrow_FC.numel():
-                sum_MC.add_(product(wide_MF.mul_(gains_F), self.narrow_FC))
+            gains = 1 + self.gain * (energies / (energies.mean() + self.eps))
+            if wide_MF.numel() < self.narrow_CF.numel():
+                sum_MC.add_(product(wide_MF.mul_(gains), self.narrow_CF.T))
             else:
-                sum_MC.add_(product(wide_MF, self.narrow_FC * gains_F[:, None]))
+                sum_MC.add_(product(wide_MF, (self.narrow_CF * gains).T))
         return result.permute(0, 3, 1, 2)
 
 
