@@ -3,9 +3,14 @@
 
     python scripts/bench_train.py                        on this machine: a small ASANet on a CPU, the full one on a GPU
     python scripts/bench_train.py --config asanet --batch-size 32 --device cuda
+    python scripts/bench_train.py --waits                OpenMP's threads sleep or spin, alone and beside a busy program
 
 Both sides make the same optimiser steps with the same network in the same run, in turns of a few steps; the difference
 is reading, augmenting and moving the samples. The tiles are synthetic (random, 256 px, deflate GeoTIFF).
+
+``--waits`` compares steps on a CPU with ``OMP_WAIT_POLICY=PASSIVE``, under which OpenMP's threads sleep while they wait
+for each other, with the same steps as they wait if left alone (spinning): new processes in changing order, beside no
+other program and beside one that is always busy.
 """
 
 from __future__ import annotations
@@ -13,8 +18,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -95,10 +103,41 @@ def measure(config: TrainConfig, data: Path, device: torch.device, turns: int, s
         "precision": precision,
         "loader_processes": workers,
         "preloaded_samples_per_s": round(samples / min(times["preloaded"]), 2),
+        "preloaded_samples_per_s_median": round(samples / statistics.median(times["preloaded"]), 3),
         "loader_samples_per_s": round(samples / min(times["loader"]), 2),
         "ratio_median": round(statistics.median(ratios), 4),
         "ratio_of_best": round(min(times["loader"]) / min(times["preloaded"]), 4),
     }
+
+
+def beside(busy: int, settings: dict[str, str], words: list[str]) -> float:
+    """Return the samples per second of this script in a process of its own, beside ``busy`` others without a pause."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+    try:
+        command = [sys.executable, __file__, "--device", "cpu", *words]
+        said = subprocess.run(command, env={**environment, **settings}, stdout=subprocess.PIPE, text=True, check=True)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    return float(json.loads(said.stdout)["preloaded_samples_per_s_median"])
+
+
+def compare_waits(repeat: int, words: list[str]) -> dict[str, Any]:
+    kinds = {"sleeping": {"OMP_WAIT_POLICY": "PASSIVE"}, "spinning": {}}
+    result: dict[str, Any] = {"repeat": repeat}
+    for busy in (0, 1):
+        rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for turn in range(repeat):
+            for kind in sorted(kinds, reverse=turn % 2 == 1):
+                rates[kind].append(beside(busy, kinds[kind], words))
+        pairs = zip(rates["sleeping"], rates["spinning"], strict=True)
+        result[f"beside_{busy}"] = {
+            **rates,
+            "sleeping_faster_median": round(statistics.median(a / b for a, b in pairs), 3),
+        }
+    return result
 
 
 def main() -> None:
@@ -110,7 +149,19 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3, help="optimiser steps per turn")
     parser.add_argument("--no-cache", action="store_true", help="read every tile from disk each time")
+    parser.add_argument("--waits", action="store_true", help="compare OpenMP's threads sleeping and spinning")
+    parser.add_argument("--repeat", type=int, default=5, help="processes of each kind under --waits")
     given = parser.parse_args()
+    if given.waits:
+        words = [
+            word
+            for key in ("config", "batch_size")
+            if (value := getattr(given, key))
+            for word in (f"--{key.replace('_', '-')}", str(value))
+        ]
+        words += ["--tiles", "16", "--turns", str(given.turns), "--steps", str(given.steps)]
+        print(json.dumps(compare_waits(given.repeat, words), indent=1))
+        return
     device = choose_device(given.device)
     if device.type == "cpu":
         keep_freed_memory()
