@@ -115,7 +115,7 @@ def beside(busy: int, settings: dict[str, str], words: list[str]) -> float:
     environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
     try:
-        command = [sys.executable, __file__, "--device", "cpu", *words]
+        command = [sys.executable, __file__, "--device", "cpu", "--tiles", "16", *words]
         said = subprocess.run(command, env={**environment, **settings}, stdout=subprocess.PIPE, text=True, check=True)
     finally:
         for other in others:
@@ -153,13 +153,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5, help="processes of each kind under --waits")
     given = parser.parse_args()
     if given.waits:
-        words = [
-            word
-            for key in ("config", "batch_size")
-            if (value := getattr(given, key))
-            for word in (f"--{key.replace('_', '-')}", str(value))
-        ]
-        words += ["--tiles", "16", "--turns", str(given.turns), "--steps", str(given.steps)]
+        words = [word for word in sys.argv[1:] if word != "--waits"]
         print(json.dumps(compare_waits(given.repeat, words), indent=1))
         return
     device = choose_device(given.device)
