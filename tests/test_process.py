@@ -69,3 +69,22 @@ def test_output_that_cannot_be_written_is_told() -> None:
             [sys.executable, "-m", "geoasanet", "models"], check=False, stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode != 0 and "No space left" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize(("closed", "printed"), [(">&-", ""), ("<&- 2>&-", "asanet"), ("<&- >&- 2>&-", "")])
+def test_closed_input_and_outputs_are_no_error(closed: str, printed: str) -> None:
+    command = f'exec "$0" -m geoasanet models {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], check=False, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert printed in done.stdout
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs a list of open files")
+def test_no_file_takes_the_number_of_a_closed_output() -> None:
+    script = "import os, sys; from geoasanet.__main__ import _open_closed; _open_closed(); "
+    script += "file = open(sys.executable); print(os.readlink('/proc/self/fd/1'), file.fileno() > 2, file=sys.stderr)"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "{script}" <&- >&-', sys.executable], check=False, stderr=subprocess.PIPE, text=True
+    )
+    assert done.stderr.split() == ["/dev/null", "True"]
