@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -24,12 +25,12 @@ def own_process() -> None:
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
     """Import large libraries in here: a sixth of the time goes otherwise into searches among what is there to stay."""
-    before = gc.isenabled()
+    before, imported = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
         if before:
-            if _own.is_set():
+            if _own.is_set() and len(sys.modules) > imported:
                 gc.freeze()
             gc.enable()
