@@ -221,14 +221,16 @@ class TestThreads:
         assert len(made) == 5 + depth
 
 
-@given(st.lists(st.integers(0, 60), unique=True), st.integers(1, 5), st.integers(0, 3))
-def test_rows_are_shared_among_workers_once_each(numbers: list[int], workers: int, lead: int) -> None:
+@given(st.lists(st.integers(0, 60), unique=True), st.integers(1, 5), st.integers(0, 3), st.booleans())
+def test_rows_are_shared_among_workers_once_each(numbers: list[int], workers: int, lead: int, lent: bool) -> None:
     pending = runs(sorted(numbers))
-    shares = share_rows(pending, workers, lead)
+    shares = share_rows(pending, workers, lead, lent=lent)
     assert [i for share in shares for run in share for i in run] == sorted(numbers)
     assert len(shares) == min(workers, len(numbers)) and all(shares)
     if len(numbers) >= workers * (lead + 1):
         sizes = [sum(map(len, share)) + (0 if share[0][0] == 0 else lead) for share in shares]
+        if lent:
+            sizes = [size - lead for size in sizes[:-1]] + sizes[-1:]
         assert max(sizes, default=0) - min(sizes, default=0) <= 1
 
 
@@ -236,6 +238,7 @@ def test_the_rows_that_lead_to_a_share_count_as_work() -> None:
     assert share_rows([range(43)], 2, lead=1) == [(range(22),), (range(22, 43),)]
     assert share_rows([range(5, 48)], 2, lead=1, top=5) == [(range(5, 27),), (range(27, 48),)]
     assert share_rows([range(1, 43)], 2, lead=1) == [(range(1, 22),), (range(22, 43),)]
+    assert share_rows([range(64)], 2, lead=1, lent=True) == [(range(33),), (range(33, 64),)]
 
 
 class TestJournal:

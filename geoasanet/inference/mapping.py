@@ -21,6 +21,7 @@ from torch import Tensor
 
 from geoasanet.classes import NODATA
 from geoasanet.inference.blend import RowBlender
+from geoasanet.inference.lentrows import LentRows
 from geoasanet.inference.predictor import Predictor
 from geoasanet.inference.rows import SAR_VALID, WANTED, MissingSar, read_rows
 from geoasanet.inference.threads import Background, prefetch
@@ -130,7 +131,12 @@ def runs(numbers: Sequence[int]) -> list[range]:
 
 
 def map_into(
-    spool: RowSpool | PieceBox, job: MapJob, predictor: Predictor, rows: Sequence[range], advance: Callable[[int], None]
+    spool: RowSpool | PieceBox,
+    job: MapJob,
+    predictor: Predictor,
+    rows: Sequence[range],
+    advance: Callable[[int], None],
+    lent: LentRows | None = None,
 ) -> None:
     """Map runs of rows of windows and spool the finished rows.
 
@@ -140,6 +146,7 @@ def map_into(
         predictor: Runs the network.
         rows: Runs of rows of windows, from :meth:`MapLayout.pending`.
         advance: Called with the number of windows that were done.
+        lent: Predictions that are shared with other workers.
 
     Raises:
         GeoASANetError: If a file cannot be read or written, or the network fails.
@@ -159,7 +166,7 @@ def map_into(
         layout = MapLayout.of(job, scene.grid, area)
         with Background(keep, depth=1) as writer:
             for run in rows:
-                for band in map_rows(scene, job, layout, area, predictor, run, advance):
+                for band in map_rows(scene, job, layout, area, predictor, run, advance, lent):
                     writer.put(band)
 
 
@@ -180,8 +187,10 @@ def map_rows(
     predictor: Predictor,
     rows: range,
     advance: Callable[[int], None],
+    lent: LentRows | None = None,
 ) -> Iterator[RowBand]:
     """Yield the output rows that the rows of windows ``rows`` finish."""
+    lent = lent or LentRows.none()
     plan = layout.plan.leading_to(rows)
     blender = RowBlender(
         plan,
@@ -193,27 +202,39 @@ def map_rows(
         logits=predictor.yields_logits,
     )
     mask = area.mask if area is not None else None
-    read: deque[NDArray[np.uint8]] = deque()
+    read: deque[tuple[NDArray[np.uint8], Iterator[Tensor | None] | None]] = deque()
 
     def samples() -> Generator[Sample | None, None, None]:
-        rows = read_rows(scene, plan, scaling=job.scaling, missing_sar=job.missing_sar, area=mask)
+        pixels = read_rows(scene, plan, scaling=job.scaling, missing_sar=job.missing_sar, area=mask)
         if predictor.device.type != "cpu":
-            rows = prefetch(rows, depth=2)  # a device does not wait while a row is put together
-        with contextlib.closing(rows):
-            for row in rows:
-                read.append(row.flags[: len(plan.tiling.finished_rows(row.index))])
-                yield from row.samples()
+            pixels = prefetch(pixels, depth=2)  # a device does not wait while a row is put together
+        with contextlib.closing(pixels):
+            for row in pixels:
+                known = lent.lent(row.index) if row.index in rows else None
+                read.append((row.flags[: len(plan.tiling.finished_rows(row.index))], known))
+                yield from row.samples() if known is None else itertools.repeat(None, len(plan.columns))
 
     # One run for all rows: the network does not wait at the end of each. It is ahead of what is blended here.
     # Both are closed, whatever happens: reading threads must not outlive the files.
     with contextlib.closing(samples()) as given, contextlib.closing(predictor.run(given)) as predictions:
         for index in plan.rows:
-            first = next(predictions)
+            first = next(predictions)  # before it, the row has been read
             row = itertools.chain([first], itertools.islice(predictions, len(plan.columns) - 1))
-            band = _blend(blender, index, row, read.popleft(), layout)
+            flags, known = read.popleft()
+            if known is not None:  # nothing was run for it
+                band = _blend(blender, index, map(_second, row, known), flags, layout)
+            elif index in rows:
+                band = _blend(blender, index, row, flags, layout)
+            else:
+                with lent.lending(index) as keep:
+                    band = _blend(blender, index, map(keep, row), flags, layout)
             advance(len(plan.columns) if index in rows else 0)
             if band is not None and index in rows:
                 yield band
+
+
+def _second(_: Tensor | None, prediction: Tensor | None) -> Tensor | None:
+    return prediction
 
 
 def _blend(

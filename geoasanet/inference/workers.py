@@ -17,6 +17,7 @@ import torch
 from geoasanet.device import Precision
 from geoasanet.errors import DeviceError, GeoASANetError
 from geoasanet.inference.lanes import LanePlan
+from geoasanet.inference.lentrows import LentRows
 from geoasanet.inference.mapping import MapJob, map_into, runs
 from geoasanet.inference.predictor import Predictor
 from geoasanet.inference.starting import worker_context
@@ -40,6 +41,8 @@ class WorkerTask:
     first_row: int
     rows: tuple[range, ...]
     """Runs of rows of windows to map."""
+    lent: LentRows | None
+    """Predictions that are shared with the other workers; None where running the network again takes less time."""
     checkpoint: Path
     device: str
     lanes: LanePlan | None
@@ -50,7 +53,9 @@ class WorkerTask:
     compile: bool
 
 
-def share_rows(rows: Sequence[range], workers: int, lead: int = 0, top: int = 0) -> list[tuple[range, ...]]:
+def share_rows(
+    rows: Sequence[range], workers: int, lead: int = 0, top: int = 0, *, lent: bool = False
+) -> list[tuple[range, ...]]:
     """Return ``rows`` (runs of rows of windows) in at most ``workers`` shares of nearly equal work, in order.
 
     Args:
@@ -58,6 +63,7 @@ def share_rows(rows: Sequence[range], workers: int, lead: int = 0, top: int = 0)
         workers: How many shares.
         lead: Rows above its first one that a worker computes too, unless it begins with ``top``.
         top: The first row that there is.
+        lent: Whether those rows above are then known to the worker above, whose last ones they are.
     """
     flat = [index for run in rows for index in run]
     if not flat:
@@ -65,8 +71,11 @@ def share_rows(rows: Sequence[range], workers: int, lead: int = 0, top: int = 0)
     workers = min(workers, len(flat))
     bounds = [0]
     for number in range(1, workers):
-        above = lead * (number - (flat[0] == top))  # what the shares up to this one compute besides their own
-        work = len(flat) + lead * (workers - (flat[0] == top))
+        # What the shares up to this one compute besides their own, and what all do.
+        above, besides = (lead * (count - (flat[0] == top)) for count in (number, workers))
+        if lent:
+            above, besides = above - lead * number, besides - lead * (workers - 1)
+        work = len(flat) + besides
         bound = round(work * number / workers) - above
         bounds.append(min(max(bound, bounds[-1] + 1), len(flat) - workers + number))  # none is empty
     return [tuple(runs(flat[start:stop])) for start, stop in itertools.pairwise([*bounds, len(flat)])]
@@ -166,7 +175,7 @@ def _work(task: WorkerTask, messages: Any) -> None:
             lanes=task.lanes,
         )
         spool = RowSpool(task.spool, task.grid, task.first_row)
-        map_into(spool, task.job, predictor, task.rows, lambda count: messages.send(("advance", count)))
+        map_into(spool, task.job, predictor, task.rows, lambda count: messages.send(("advance", count)), task.lent)
         messages.send(("done", predictor.warnings))
     except GeoASANetError as error:
         _tell(messages, type(error)(str(error.args[0]), error.hint))

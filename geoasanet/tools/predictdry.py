@@ -59,7 +59,7 @@ def rehearse(job: PredictJob, *, resume: bool) -> DryRun:
         outputs=tuple(OutputFile.of(path, job.sizes().get(path)) for path in (job.out, *job.extras.values())),
         work=(Work("windows", total, done), Work("pixels", grid.width * grid.height)),
         memory_bytes=_memory(job),
-        temporary_bytes=job.spool_bytes(),
+        temporary_bytes=job.spool_bytes() + job.lent_bytes(),
         spaces=spaces,
         seconds=None
         if left is None

@@ -40,6 +40,9 @@ _MAP_BYTES = 0.1
 _FLOAT_BYTES = 3.0
 """Bytes of a pixel of a class map and of a value of confidence or probability, compressed; overviews included."""
 
+_VALUE_BYTES = 4
+"""Bytes of a value of a prediction that one worker keeps for another."""
+
 
 @dataclass(frozen=True, slots=True)
 class PredictJob:
@@ -127,9 +130,20 @@ class PredictJob:
         floats = self.map_job.keep_confidence + len(self.network.classes) * self.map_job.keep_probabilities
         return int((_MAP_BYTES + _FLOAT_BYTES * floats) * pixels)
 
+    def lent_bytes(self) -> int:
+        """Return how many bytes the predictions have that workers share, kept beside the finished work."""
+        plan = self.layout.plan
+        if self.device.type != "cpu":
+            return 0
+        lead = len(plan.leading_to(plan.rows[-1:]).rows) - 1
+        rows = min(lead * (min(self.gpus, len(plan.rows)) - 1), len(plan.rows))
+        values = len(plan.columns) * len(self.network.classes) * self.map_job.window**2
+        return rows * values * _VALUE_BYTES
+
     def spaces(self, done: float = 0.0) -> tuple[Space, ...]:
         """Return the room that is needed on each disk, ``done`` of the finished work (0 to 1) being there already."""
-        return space_needed([(self.folder, int(self.spool_bytes() * (1 - done))), *self.sizes().items()])
+        unfinished = int(self.spool_bytes() * (1 - done)) + self.lent_bytes()
+        return space_needed([(self.folder, unfinished), *self.sizes().items()])
 
 
 def prepare(

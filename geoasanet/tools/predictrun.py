@@ -16,6 +16,7 @@ import geoasanet
 from geoasanet.errors import ConfigError, DeviceError, GeoASANetError, NonFiniteError, said_of
 from geoasanet.inference.blocks import BlockNetwork, MapBlock, MappedBlock, blocks_of, map_block
 from geoasanet.inference.lanes import LanePlan
+from geoasanet.inference.lentrows import LentRows
 from geoasanet.inference.mapping import map_into
 from geoasanet.inference.workers import WorkerTask, run_workers, share_rows
 from geoasanet.progress import Progress
@@ -191,8 +192,12 @@ def map_on_worker(block: MapBlock) -> MappedBlock:
 def _tasks(job: PredictJob, spool: RowSpool, pending: Sequence[range], workers: int) -> list[WorkerTask]:
     plan = job.layout.plan
     last = plan.rows[-1:]
-    shares = share_rows(pending, workers, lead=len(plan.leading_to(last).rows) - 1, top=plan.rows[0])
-    lanes = LanePlan.of_machine(len(shares)) if job.device.type == "cpu" else None
+    lead, on_cpu = len(plan.leading_to(last).rows) - 1, job.device.type == "cpu"
+    shares = share_rows(pending, workers, lead, plan.rows[0], lent=on_cpu)
+    lanes = LanePlan.of_machine(len(shares)) if on_cpu else None
+    lent = None
+    if on_cpu:  # a GPU runs a row of windows again in less time than its predictions take to and from a disk
+        lent = LentRows.between(shares, plan, spool.folder / "lent")
     assert job.network.checkpoint is not None
     return [
         WorkerTask(
@@ -201,6 +206,7 @@ def _tasks(job: PredictJob, spool: RowSpool, pending: Sequence[range], workers: 
             grid=job.layout.grid,
             first_row=job.layout.crop.row,
             rows=share,
+            lent=lent,
             checkpoint=job.network.checkpoint,
             device=f"cuda:{index}" if job.device.type == "cuda" else job.device.type,
             lanes=lanes,
