@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import geoasanet
+from geoasanet.device import keep_freed_memory
 from geoasanet.errors import ConfigError, DeviceError, GeoASANetError, NonFiniteError, said_of
 from geoasanet.inference.blocks import BlockNetwork, MapBlock, MappedBlock, blocks_of, map_block
 from geoasanet.inference.lanes import LanePlan
 from geoasanet.inference.lentrows import LentRows
 from geoasanet.inference.mapping import map_into
+from geoasanet.inference.predictor import KEPT_BYTES
 from geoasanet.inference.workers import WorkerTask, run_workers, share_rows
 from geoasanet.progress import Progress
 from geoasanet.raster.cog import RowSpool
@@ -221,6 +223,7 @@ def _tasks(job: PredictJob, spool: RowSpool, pending: Sequence[range], workers: 
 
 def _write(job: PredictJob, spool: RowSpool, pixels: NDArray[np.int64], progress: Progress) -> list[str]:
     """Write from finished rows the outputs that an earlier run has not; return warnings."""
+    keep_freed_memory(KEPT_BYTES)  # where workers ran the network, nothing has said so in this process
     published = Published(job.folder)
     writers: dict[str, Callable[[Path], object]] = {
         "confidence": lambda path: spool.write_confidence(path, job.tags()),
